@@ -1,1 +1,12 @@
+//! jobql: a job server with a GraphQL front, on PostgreSQL.
+//!
+//! The modules in the order of their layers, lowest first; each uses those above it in this list and never one below.
+//! `graphql` and `worker` meet only in the database.
 
+pub mod error;
+
+pub mod config;
+
+pub mod job;
+
+pub mod store;

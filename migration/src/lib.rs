@@ -1,1 +1,23 @@
+//! jobql's DDL, append-only: one module per migration, its SQL beside it in `sql/`.
+//!
+//! Migrations are the only source of DDL and never import `entity`, so that an old migration keeps meaning what it
+//! meant when the entities move on. Each goes forward and back; each runs in one transaction.
 
+mod m20261122_000001_job;
+
+use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+
+/// All migrations, oldest first.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_000001_job::Migration)]
+    }
+}
+
+/// Runs a script of several statements in the migration's transaction.
+async fn run_script(manager: &SchemaManager<'_>, script: &str) -> Result<(), DbErr> {
+    manager.get_connection().execute_unprepared(script).await.map(|_| ())
+}

@@ -1,0 +1,76 @@
+//! Table `job`: one row per job, from submit until it is pruned.
+
+use sea_orm::entity::prelude::*;
+
+use crate::status::JobStatus;
+
+/// A row of `job`.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "job")]
+pub struct Model {
+    /// UUIDv7, made by the server; lists are ordered by it.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    /// Who submitted it; 1 to 128 characters.
+    pub client_id: String,
+    /// Unique per client; equals the id when the server made it.
+    pub request_id: String,
+    /// What is to be done: a kind of the configuration.
+    pub kind: String,
+    /// The queue of its kind at submit.
+    pub queue: String,
+    /// Shown to people.
+    pub display_name: String,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Rises by one with every visible change, from 1.
+    pub version: i32,
+    /// 0 to 32,767; lower runs first.
+    pub priority: i16,
+    /// What claim and position order by: the priority, lowered by ageing.
+    pub level: i16,
+    /// Place within the level, from the database's sequence.
+    pub seq: i64,
+    /// Input of the job.
+    #[sea_orm(column_type = "JsonBinary")]
+    pub payload: Json,
+    /// Output; only when DONE.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub result: Option<Json>,
+    /// `{code, message, retryable, details}`; only when ERROR.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub error: Option<Json>,
+    /// Latest progress of the latest attempt, 0 to 1.
+    pub progress_fraction: Option<f64>,
+    /// What the worker said with it.
+    pub progress_message: Option<String>,
+    /// When it said so.
+    pub progress_at: Option<DateTimeUtc>,
+    /// Attempts used since they were last granted.
+    pub attempt: i16,
+    /// Attempts granted; 1 to 100.
+    pub max_attempts: i16,
+    /// Counts every start; the fence that a worker's writes must name.
+    pub lease_epoch: i32,
+    /// Workers lost since attempts were last granted.
+    pub losses: i16,
+    /// An attempt may run this long; 1 to 86,400.
+    pub timeout_seconds: i32,
+    /// The worker of the latest attempt.
+    pub worker_id: Option<Uuid>,
+    /// The workflow it is a part of.
+    pub workflow_id: Option<Uuid>,
+    /// When the submit was committed, by the database's clock.
+    pub created_at: DateTimeUtc,
+    /// When it became, or becomes, ready.
+    pub run_at: DateTimeUtc,
+    /// Start of the latest attempt.
+    pub started_at: Option<DateTimeUtc>,
+    /// When it became terminal.
+    pub finished_at: Option<DateTimeUtc>,
+    /// When somebody asked the running job to stop.
+    pub cancel_requested_at: Option<DateTimeUtc>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,9 @@
+DROP TABLE attempt;
+DROP TABLE submit_key;
+DROP TABLE job;
+DROP TABLE worker;
+DROP SEQUENCE job_seq;
+DROP FUNCTION job_refuse_transition();
+DROP FUNCTION job_raise_version();
+DROP FUNCTION job_announce();
+DROP FUNCTION job_announce_gone();

@@ -1,0 +1,123 @@
+//! The flags and the `JOBQL_*` variables, as text.
+//!
+//! clap puts a flag before its variable. The values stay text here, so that one place ([`super`]) checks a
+//! value the same way wherever it came from. An empty value counts as not given, as compose files pass one for
+//! every variable that is not set.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What the command line and the environment say; each beats the configuration file.
+#[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Settings (each also a key of the configuration file, with _ for -)")]
+pub struct Overrides {
+    /// Configuration file [default: jobql.toml in the working folder, if there is one]
+    #[arg(long = "config", global = true, env = "JOBQL_CONFIG", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Address of the HTTP API; port 0 picks a free one [default: 127.0.0.1:8080 for serve, none for work]
+    #[arg(long, global = true, env = "JOBQL_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<String>,
+    /// Folder of the embedded database [default: data]
+    #[arg(long, global = true, env = "JOBQL_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Use this PostgreSQL (14 or newer) and not the embedded one; other users see flags, so prefer the variable
+    #[arg(long, global = true, env = "JOBQL_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Direct way to the same database for LISTEN, where the first goes through a pooler
+    #[arg(
+        long,
+        global = true,
+        env = "JOBQL_LISTEN_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub listen_database_url: Option<String>,
+    /// Jobs run at once in this process, 0 to 10000; 0 serves the API only [default: 4 a core]
+    #[arg(long, global = true, env = "JOBQL_SLOTS", value_name = "N")]
+    pub slots: Option<String>,
+    /// How logs are written to standard error: text or json [default: text]
+    #[arg(long, global = true, env = "JOBQL_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Silence after which a worker's jobs go to others, 5 to 3600 [default: 30]
+    #[arg(long, global = true, env = "JOBQL_LEASE_SECONDS", value_name = "SECONDS")]
+    pub lease_seconds: Option<String>,
+    /// How long running jobs may finish at SIGTERM, 0 to 3600 [default: 25]
+    #[arg(long, global = true, env = "JOBQL_DRAIN_SECONDS", value_name = "SECONDS")]
+    pub drain_seconds: Option<String>,
+    /// Largest payload of a job, 1024 to 67108864 [default: 1048576]
+    #[arg(long, global = true, env = "JOBQL_MAX_PAYLOAD_BYTES", value_name = "BYTES")]
+    pub max_payload_bytes: Option<String>,
+    /// Largest result of a job, 1024 to 67108864 [default: 1048576]
+    #[arg(long, global = true, env = "JOBQL_MAX_RESULT_BYTES", value_name = "BYTES")]
+    pub max_result_bytes: Option<String>,
+    /// Largest HTTP request body, 1024 to 268435456 [default: 8388608]
+    #[arg(long, global = true, env = "JOBQL_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<String>,
+    /// Largest WebSocket message from a client, 1024 to 268435456 [default: 1048576]
+    #[arg(long, global = true, env = "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES", value_name = "BYTES")]
+    pub max_websocket_message_bytes: Option<String>,
+    /// Database connections of this process, 4 to 1000 [default: 12]
+    #[arg(long, global = true, env = "JOBQL_DATABASE_CONNECTIONS", value_name = "N")]
+    pub database_connections: Option<String>,
+    /// Start although the database may lose what it acknowledged [default: false]
+    #[arg(long, global = true, env = "JOBQL_ALLOW_UNSAFE_DURABILITY", value_name = "true|false",
+          num_args = 0..=1, default_missing_value = "true")]
+    pub allow_unsafe_durability: Option<String>,
+}
+
+/// Every variable that is read; the test below holds it to the flags.
+const VARIABLES: [&str; 15] = [
+    "JOBQL_CONFIG",
+    "JOBQL_LISTEN",
+    "JOBQL_DATA_DIR",
+    "JOBQL_DATABASE_URL",
+    "JOBQL_LISTEN_DATABASE_URL",
+    "JOBQL_SLOTS",
+    "JOBQL_LOG_FORMAT",
+    "JOBQL_LEASE_SECONDS",
+    "JOBQL_DRAIN_SECONDS",
+    "JOBQL_MAX_PAYLOAD_BYTES",
+    "JOBQL_MAX_RESULT_BYTES",
+    "JOBQL_MAX_BODY_BYTES",
+    "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES",
+    "JOBQL_DATABASE_CONNECTIONS",
+    "JOBQL_ALLOW_UNSAFE_DURABILITY",
+];
+
+/// The names of `JOBQL_*` variables that nothing reads, most often a slip of the pen.
+///
+/// The binary warns of them and goes on: Kubernetes sets `JOBQL_PORT` and the like for a service called jobql.
+pub fn unknown_variables(names: impl Iterator<Item = impl AsRef<OsStr>>) -> Vec<String> {
+    names
+        .filter_map(|name| name.as_ref().to_str().map(str::to_owned))
+        .filter(|name| name.starts_with("JOBQL_") && !VARIABLES.contains(&name.as_str()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command};
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_its_variable_and_the_list_knows_them_all() {
+        let command = Overrides::augment_args(Command::new("jobql"));
+        let mut read: Vec<String> = Vec::new();
+        for argument in command.get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let variable = argument.get_env().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(variable, format!("JOBQL_{}", flag.replace('-', "_").to_uppercase()));
+            read.push(variable);
+        }
+        assert_eq!(read, VARIABLES);
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_noticed() {
+        let names = ["JOBQL_SLOTS", "JOBQL_LEASE_SECOND", "PATH"];
+        assert_eq!(unknown_variables(names.iter()), ["JOBQL_LEASE_SECOND"]);
+    }
+}

@@ -1,0 +1,9 @@
+//! The rules of a job, without IO: what may be submitted, what it is called, when a failed attempt is tried again.
+
+pub mod backoff;
+pub mod failure;
+pub mod submission;
+pub mod viewer;
+
+pub mod display_name;
+pub mod json_scan;

@@ -1,0 +1,82 @@
+//! Every SQL statement of jobql: one function, one operation, one transaction.
+//!
+//! Reads on behalf of someone take the [`Viewer`](crate::job::viewer::Viewer). Every change names the state it
+//! expects, for a running job the lease epoch too, and says what it did; no row is an outcome. Writes run in tasks
+//! of their own, which a caller that goes away cannot cancel half-way: a `begin` dropped in flight would leave a
+//! pooled session inside a transaction, and the next borrower's write would be lost with it.
+//!
+//! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
+
+pub mod cancel;
+pub mod claim;
+pub mod finish;
+pub mod group;
+pub mod lease;
+pub mod list;
+pub mod position;
+pub mod progress;
+pub mod promote;
+pub mod read;
+pub mod retry;
+pub mod submit;
+pub mod sweep;
+pub mod worker;
+
+use std::future::Future;
+
+use sea_orm::DatabaseConnection;
+use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Result};
+
+/// The way to the jobs. Cheap to clone; all clones share the pool and the group writers.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    orm: DatabaseConnection,
+    tasks: TaskTracker,
+    submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
+    ends: group::GroupWriter<finish::Finish, ()>,
+    progress: group::GroupWriter<progress::Progress, ()>,
+}
+
+impl Store {
+    /// A store on these two faces of one pool. Starts the group writers on the current runtime.
+    pub fn new(pool: PgPool, orm: DatabaseConnection) -> Store {
+        let tasks = TaskTracker::new();
+        Store {
+            submits: submit::writer(&pool, &tasks),
+            ends: finish::writer(&pool, &tasks),
+            progress: progress::writer(&pool, &tasks),
+            pool,
+            orm,
+            tasks,
+        }
+    }
+
+    /// The pool, for tests and checks.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Waits until everything that was handed over is written. Call it once nobody submits any more.
+    pub async fn close(self) {
+        let tasks = self.tasks.clone();
+        drop(self);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Runs a write to its end, whatever becomes of the caller.
+    async fn detached<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        write: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match self.tasks.spawn(write).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::UnknownOutcome { operation }),
+        }
+    }
+}

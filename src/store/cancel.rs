@@ -1,0 +1,49 @@
+//! Cancel: a waiting job at once, a running one by asking its worker.
+
+use entity::job;
+use uuid::Uuid;
+
+use super::{Store, read};
+use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
+
+impl Store {
+    /// Cancels a waiting job, asks a running one to stop, leaves a terminal one as it is. Answers with the job.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn cancel_job(&self, viewer: &Viewer, id: Uuid) -> Result<job::Model> {
+        let (pool, viewer) = (self.pool.clone(), viewer.clone());
+        let store = self.clone();
+        self.detached("cancel a job", async move {
+            let changed = sqlx::query(
+                // A claim that commits while this statement waits for the row is seen: the conditions are looked
+                // at once more on the row's newest version.
+                "WITH changed AS (
+                     UPDATE job
+                     SET version = version + 1,
+                         cancel_requested_at = now(),
+                         status = CASE status WHEN 'RUNNING' THEN 'RUNNING' ELSE 'CANCELLED' END,
+                         finished_at = CASE status WHEN 'RUNNING' THEN NULL ELSE now() END
+                     WHERE id = $1 AND ($2::text IS NULL OR client_id = $2)
+                         AND (status IN ('BLOCKED', 'SCHEDULED', 'PENDING')
+                              OR (status = 'RUNNING' AND cancel_requested_at IS NULL))
+                     RETURNING *
+                 )
+                 -- Tells the worker before its next heartbeat would.
+                 SELECT changed.*, CASE status WHEN 'RUNNING' THEN pg_notify('jobql_cancel', id::text) END FROM changed",
+            )
+            .bind(id)
+            .bind(viewer.client_id())
+            .fetch_optional(&pool)
+            .await
+            .and_then(|row| row.as_ref().map(read::job).transpose())
+            .map_err(|source| Error::database("cancel a job", source))?;
+            match changed {
+                Some(job) => Ok(job),
+                None => store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id)),
+            }
+        })
+        .await
+    }
+}

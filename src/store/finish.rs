@@ -1,0 +1,226 @@
+//! Finish: how attempts end, many in one statement, each row fenced by its lease epoch.
+//!
+//! An end that names an older epoch, or comes after the job was taken away, changes nothing and is `LeaseLost`.
+//! Results and errors must have passed `json_scan`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use entity::attempt::AttemptOutcome;
+use serde_json::Value;
+use sqlx::{PgPool, Row};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::Store;
+use super::group::{GroupSpec, GroupWriter};
+use super::lease::Lease;
+use crate::error::{Error, Result};
+use crate::job::failure::Failure;
+
+/// The end of one attempt.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The fence.
+    pub lease: Lease,
+    /// What happened.
+    pub end: AttemptEnd,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Debug)]
+pub enum AttemptEnd {
+    /// With a result: the job is DONE.
+    Done(Value),
+    /// Without one: tried again after `retry_after` if the failure is retryable and attempts are left, else ERROR;
+    /// CANCELLED when a cancel was requested.
+    Failed {
+        /// ERROR, TIMEOUT or CANCELLED.
+        outcome: AttemptOutcome,
+        /// What is shown to people.
+        failure: Failure,
+        /// The back-off, jitter included.
+        retry_after: Duration,
+    },
+    /// Given back untouched: the attempt is not counted and the place is kept; CANCELLED when a cancel was requested.
+    Released,
+}
+
+impl Store {
+    /// Ends an attempt, together with whatever else is ending.
+    ///
+    /// # Errors
+    /// `LeaseLost` when the lease is not the job's present one; `Unavailable`, `Database`.
+    pub async fn finish_if_leased(&self, finish: Finish) -> Result<()> {
+        self.ends.write(finish).await
+    }
+}
+
+pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<Finish, ()> {
+    GroupWriter::spawn(
+        pool,
+        tasks,
+        GroupSpec {
+            operation: "finish",
+            writers: 2,
+            weigh: |finish: &Finish| match &finish.end {
+                AttemptEnd::Done(result) => weigh(result),
+                AttemptEnd::Failed { .. } | AttemptEnd::Released => 0,
+            },
+            commit: |pool, batch| async move { commit_batch(&pool, batch).await },
+        },
+    )
+}
+
+/// About how many bytes the value has as text; exact where it matters, in long strings.
+fn weigh(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(weigh).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + weigh(value) + 4).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
+async fn commit_batch(pool: &PgPool, mut batch: Vec<Finish>) -> Vec<Result<()>> {
+    let leases: Vec<Lease> = batch.iter().map(|finish| finish.lease).collect();
+    // Statements that lock several jobs lock them in id order.
+    batch.sort_unstable_by_key(|finish| finish.lease);
+    let (done, others): (Vec<Finish>, Vec<Finish>) =
+        batch.into_iter().partition(|finish| matches!(finish.end, AttemptEnd::Done(_)));
+    let mut outcomes = HashMap::with_capacity(leases.len());
+    commit_part(pool, &done, Part::Done, &mut outcomes).await;
+    commit_part(pool, &others, Part::Other, &mut outcomes).await;
+    leases.iter().map(|lease| outcomes.remove(lease).unwrap_or(Err(Error::LeaseLost))).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Done,
+    Other,
+}
+
+/// Notes what became of each end; one that is missing afterwards had no lease.
+async fn commit_part(pool: &PgPool, ends: &[Finish], part: Part, outcomes: &mut HashMap<Lease, Result<()>>) {
+    if ends.is_empty() {
+        return;
+    }
+    match write_part(pool, ends, part).await {
+        Ok(ended) => outcomes.extend(ended.into_iter().map(|lease| (lease, Ok(())))),
+        // An end that the database refuses fails alone.
+        Err(sqlx::Error::Database(_)) if ends.len() > 1 => {
+            for end in ends {
+                Box::pin(commit_part(pool, std::slice::from_ref(end), part, outcomes)).await;
+            }
+        }
+        Err(source) => {
+            let mut first = Some(Error::database("finish", source));
+            for end in ends {
+                let error = first.take().unwrap_or(Error::Unavailable { operation: "finish", source: None });
+                outcomes.insert(end.lease, Err(error));
+            }
+        }
+    }
+}
+
+async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<Vec<Lease>> {
+    let job_ids: Vec<Uuid> = ends.iter().map(|finish| finish.lease.job_id).collect();
+    let epochs: Vec<i32> = ends.iter().map(|finish| finish.lease.epoch).collect();
+    let rows = match part {
+        Part::Done => {
+            let results: Vec<String> = ends
+                .iter()
+                .map(|finish| match &finish.end {
+                    AttemptEnd::Done(result) => result.to_string(),
+                    AttemptEnd::Failed { .. } | AttemptEnd::Released => String::new(),
+                })
+                .collect();
+            sqlx::query(DONE_SQL).bind(job_ids).bind(epochs).bind(results).fetch_all(pool).await?
+        }
+        Part::Other => {
+            let others: Vec<OtherEnd> = ends.iter().map(|finish| OtherEnd::of(&finish.end)).collect();
+            sqlx::query(OTHER_SQL)
+                .bind(job_ids)
+                .bind(epochs)
+                .bind(others.iter().map(|end| end.outcome).collect::<Vec<_>>())
+                .bind(others.iter().map(|end| end.error.as_deref()).collect::<Vec<_>>())
+                .bind(others.iter().map(|end| end.retryable).collect::<Vec<_>>())
+                .bind(others.iter().map(|end| end.retry_seconds).collect::<Vec<_>>())
+                .fetch_all(pool)
+                .await?
+        }
+    };
+    rows.iter()
+        .map(|row| Ok(Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? }))
+        .collect()
+}
+
+/// The columns of an end without a result.
+struct OtherEnd {
+    outcome: &'static str,
+    error: Option<String>,
+    retryable: bool,
+    retry_seconds: f64,
+}
+
+impl OtherEnd {
+    fn of(end: &AttemptEnd) -> OtherEnd {
+        match end {
+            AttemptEnd::Failed { outcome, failure, retry_after } => OtherEnd {
+                outcome: outcome.as_str(),
+                error: Some(serde_json::json!(failure).to_string()),
+                retryable: failure.retryable,
+                retry_seconds: retry_after.as_secs_f64(),
+            },
+            AttemptEnd::Released | AttemptEnd::Done(_) => OtherEnd {
+                outcome: AttemptOutcome::Released.as_str(),
+                error: None,
+                retryable: true,
+                retry_seconds: 0.0,
+            },
+        }
+    }
+}
+
+const DONE_SQL: &str = "
+    UPDATE job
+    SET status = 'DONE', version = version + 1, result = ended.result::jsonb, finished_at = now(),
+        progress_fraction = CASE WHEN progress_at IS NULL THEN NULL ELSE 1 END
+    FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS ended(id, epoch, result)
+    WHERE job.id = ended.id AND job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
+    RETURNING job.id, job.lease_epoch";
+
+const OTHER_SQL: &str = "
+    WITH ended AS (
+        SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::boolean[], $6::float8[])
+            AS e(id, epoch, outcome, error, retryable, retry_seconds)
+    ), held AS MATERIALIZED (
+        -- Locked first, so that what follows is decided on the newest version of each job.
+        SELECT job.id, job.attempt, job.max_attempts, job.cancel_requested_at, ended.outcome,
+               ended.error::jsonb AS error, ended.retryable, ended.retry_seconds
+        FROM job JOIN ended USING (id)
+        WHERE job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
+        ORDER BY job.id
+        FOR UPDATE OF job
+    ), decided AS (
+        SELECT held.*,
+               CASE WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
+                    WHEN outcome = 'RELEASED' THEN 'PENDING'
+                    WHEN retryable AND attempt < max_attempts THEN 'SCHEDULED'
+                    ELSE 'ERROR' END AS next
+        FROM held
+    ), changed AS (
+        UPDATE job
+        SET status = next, version = version + 1,
+            attempt = job.attempt - CASE next WHEN 'PENDING' THEN 1 ELSE 0 END,
+            error = CASE next WHEN 'ERROR' THEN decided.error END,
+            run_at = CASE next WHEN 'SCHEDULED' THEN now() + make_interval(secs => retry_seconds) ELSE run_at END,
+            finished_at = CASE WHEN next IN ('ERROR', 'CANCELLED') THEN now() END
+        FROM decided
+        WHERE job.id = decided.id
+        RETURNING job.id, job.lease_epoch, job.started_at, job.worker_id, decided.outcome, decided.error
+    ), noted AS (
+        INSERT INTO attempt (job_id, lease_epoch, started_at, ended_at, outcome, error, worker_id)
+        SELECT id, lease_epoch, started_at, now(), outcome, error, worker_id FROM changed
+    )
+    SELECT id, lease_epoch FROM changed";

@@ -1,0 +1,132 @@
+//! Group commit: concurrent writes meet in a bounded channel and go to the database many in one statement.
+//!
+//! There is no timer. A writer takes all that is waiting, commits it, answers each caller, and takes what gathered
+//! meanwhile; an idle server adds no latency, a busy one fills its batches by itself. A caller is answered after
+//! the commit, never before, and may go away at any time: what was handed over is written.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Result};
+
+/// Rows that wait at most; beyond them a caller waits for [`FULL_TIMEOUT`] and is then refused.
+const CAPACITY: usize = 4_096;
+/// Rows of one statement. Beyond some 500 a statement gains nothing and everyone in it waits longer.
+const MAX_ROWS: usize = 500;
+/// Bytes of one statement.
+const MAX_BYTES: usize = 4 << 20;
+/// How long a caller waits for room.
+const FULL_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Answer<O> = oneshot::Sender<Result<O>>;
+type Waiting<I, O> = (I, Answer<O>);
+
+/// The sending side; see the module.
+pub struct GroupWriter<I, O> {
+    operation: &'static str,
+    sender: mpsc::Sender<Waiting<I, O>>,
+}
+
+impl<I, O> Clone for GroupWriter<I, O> {
+    fn clone(&self) -> Self {
+        GroupWriter { operation: self.operation, sender: self.sender.clone() }
+    }
+}
+
+/// What a group writer does with a batch.
+pub struct GroupSpec<I, C> {
+    /// For errors: `submit`, `finish`.
+    pub operation: &'static str,
+    /// Connections that write at the same time.
+    pub writers: usize,
+    /// Bytes that a row brings along.
+    pub weigh: fn(&I) -> usize,
+    /// Commits a batch and answers for each row, in order.
+    pub commit: C,
+}
+
+impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
+    /// Starts the writers. They end when all senders are gone and the channel is empty.
+    pub fn spawn<C, F>(pool: &PgPool, tasks: &TaskTracker, spec: GroupSpec<I, C>) -> GroupWriter<I, O>
+    where
+        C: Fn(PgPool, Vec<I>) -> F + Clone + Send + 'static,
+        F: Future<Output = Vec<Result<O>>> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::channel(CAPACITY);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..spec.writers {
+            let (receiver, pool, commit) = (receiver.clone(), pool.clone(), spec.commit.clone());
+            tasks.spawn(async move {
+                while let Some(batch) = next_batch(&receiver).await {
+                    for part in split_by_weight(batch, spec.weigh) {
+                        let (rows, answers): (Vec<I>, Vec<Answer<O>>) = part.into_iter().unzip();
+                        let outcomes = commit(pool.clone(), rows).await;
+                        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                            // The caller may have gone away; its row is written all the same.
+                            let _ = answer.send(outcome);
+                        }
+                    }
+                }
+            });
+        }
+        GroupWriter { operation: spec.operation, sender }
+    }
+
+    /// Hands a row over and waits for its commit.
+    ///
+    /// # Errors
+    /// What the commit says; `Unavailable` when there was no room for two seconds, so that nothing was handed over.
+    pub async fn write(&self, row: I) -> Result<O> {
+        let (answer, outcome) = oneshot::channel();
+        let unavailable = || Error::Unavailable { operation: self.operation, source: None };
+        self.sender.send_timeout((row, answer), FULL_TIMEOUT).await.map_err(|_| unavailable())?;
+        outcome.await.unwrap_or(Err(Error::UnknownOutcome { operation: self.operation }))
+    }
+}
+
+/// All that is waiting, at least one row; none when the senders are gone. The lock is held while waiting, so
+/// writers take turns, and given back before the commit.
+async fn next_batch<W>(receiver: &Mutex<mpsc::Receiver<W>>) -> Option<Vec<W>> {
+    let mut batch = Vec::new();
+    let taken = receiver.lock().await.recv_many(&mut batch, MAX_ROWS).await;
+    (taken > 0).then_some(batch)
+}
+
+fn split_by_weight<I, A>(batch: Vec<(I, A)>, weigh: fn(&I) -> usize) -> Vec<Vec<(I, A)>> {
+    let mut parts: Vec<Vec<(I, A)>> = Vec::new();
+    let mut part_bytes = 0;
+    for row in batch {
+        let bytes = weigh(&row.0);
+        match parts.last_mut() {
+            Some(part) if part_bytes + bytes <= MAX_BYTES => {
+                part.push(row);
+                part_bytes += bytes;
+            }
+            _ => {
+                parts.push(vec![row]);
+                part_bytes = bytes;
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_holds_at_most_four_mebibytes_and_order_is_kept() {
+        let rows: Vec<(usize, ())> =
+            [3 << 20, 1 << 20, 1, 5 << 20, 2].into_iter().map(|bytes| (bytes, ())).collect();
+        let parts = split_by_weight(rows, |bytes| *bytes);
+        let sizes: Vec<Vec<usize>> =
+            parts.iter().map(|part| part.iter().map(|(bytes, ())| *bytes).collect()).collect();
+        assert_eq!(sizes, [vec![3 << 20, 1 << 20], vec![1], vec![5 << 20], vec![2]]);
+    }
+}

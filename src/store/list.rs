@@ -1,0 +1,162 @@
+//! Lists of jobs, newest first, by keyset: a page costs the same at any depth, and a walk sees every job that was
+//! there throughout exactly once, because ids never change.
+
+use chrono::{DateTime, Utc};
+use entity::{JobStatus, job};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use uuid::Uuid;
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
+
+/// What a list is restricted to. `None` does not filter; an empty list matches nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobFilter {
+    /// Any of these.
+    pub status: Option<Vec<JobStatus>>,
+    /// Submitted by.
+    pub client_id: Option<String>,
+    /// Any of these.
+    pub kind: Option<Vec<String>>,
+    /// Any of these.
+    pub queue: Option<Vec<String>>,
+    /// Part of.
+    pub workflow_id: Option<Uuid>,
+    /// Exclusive.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Exclusive.
+    pub created_before: Option<DateTime<Utc>>,
+}
+
+/// Which part of a list. Positions are job ids.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Page {
+    /// Only what comes after this job, which is older.
+    pub after: Option<Uuid>,
+    /// Only what comes before this job, which is newer.
+    pub before: Option<Uuid>,
+    /// At most this many.
+    pub limit: u64,
+    /// From which end they are taken.
+    pub from: PageEnd,
+}
+
+/// The end of a list that a page is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageEnd {
+    /// `first`: the newest.
+    Newest,
+    /// `last`: the oldest.
+    Oldest,
+}
+
+/// A page of jobs, newest first.
+#[derive(Clone, Debug)]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<job::Model>,
+    /// Older ones follow.
+    pub has_next: bool,
+    /// Newer ones precede.
+    pub has_previous: bool,
+}
+
+impl Store {
+    /// A page of the jobs that match.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn list_jobs(&self, viewer: &Viewer, filter: &JobFilter, page: &Page) -> Result<JobPage> {
+        let mut query = matching(viewer, filter);
+        if let Some(after) = page.after {
+            query = query.filter(job::Column::Id.lt(after));
+        }
+        if let Some(before) = page.before {
+            query = query.filter(job::Column::Id.gt(before));
+        }
+        query = match page.from {
+            PageEnd::Newest => query.order_by_desc(job::Column::Id),
+            PageEnd::Oldest => query.order_by_asc(job::Column::Id),
+        };
+        // One more than asked for tells whether there are more.
+        let mut jobs = query.limit(page.limit + 1).all(&self.orm).await.map_err(failed)?;
+        let more = jobs.len() as u64 > page.limit;
+        if more {
+            jobs.pop();
+        }
+        if page.from == PageEnd::Oldest {
+            jobs.reverse();
+        }
+        // On the other side there can be some only where a cursor cut them off.
+        let (has_next, has_previous) = match page.from {
+            PageEnd::Newest => {
+                (more, self.any(viewer, filter, page.after.map(|after| job::Column::Id.gte(after))).await?)
+            }
+            PageEnd::Oldest => {
+                (self.any(viewer, filter, page.before.map(|before| job::Column::Id.lte(before))).await?, more)
+            }
+        };
+        Ok(JobPage { jobs, has_next, has_previous })
+    }
+
+    /// How many jobs match.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn count_jobs(&self, viewer: &Viewer, filter: &JobFilter) -> Result<u64> {
+        matching(viewer, filter).count(&self.orm).await.map_err(failed)
+    }
+
+    async fn any(
+        &self,
+        viewer: &Viewer,
+        filter: &JobFilter,
+        beyond: Option<sea_orm::sea_query::SimpleExpr>,
+    ) -> Result<bool> {
+        let Some(beyond) = beyond else { return Ok(false) };
+        let found: Option<Uuid> = matching(viewer, filter)
+            .filter(beyond)
+            .select_only()
+            .column(job::Column::Id)
+            .limit(1)
+            .into_tuple()
+            .one(&self.orm)
+            .await
+            .map_err(failed)?;
+        Ok(found.is_some())
+    }
+}
+
+fn failed(source: sea_orm::DbErr) -> Error {
+    Error::orm("list jobs", source)
+}
+
+fn matching(viewer: &Viewer, filter: &JobFilter) -> Select<job::Entity> {
+    let mut query = job::Entity::find();
+    if let Some(own) = viewer.client_id() {
+        query = query.filter(job::Column::ClientId.eq(own));
+    }
+    if let Some(status) = &filter.status {
+        query = query.filter(job::Column::Status.is_in(status.iter().copied()));
+    }
+    if let Some(client_id) = &filter.client_id {
+        query = query.filter(job::Column::ClientId.eq(client_id));
+    }
+    if let Some(kind) = &filter.kind {
+        query = query.filter(job::Column::Kind.is_in(kind));
+    }
+    if let Some(queue) = &filter.queue {
+        query = query.filter(job::Column::Queue.is_in(queue));
+    }
+    if let Some(workflow_id) = filter.workflow_id {
+        query = query.filter(job::Column::WorkflowId.eq(workflow_id));
+    }
+    if let Some(after) = filter.created_after {
+        query = query.filter(job::Column::CreatedAt.gt(after));
+    }
+    if let Some(before) = filter.created_before {
+        query = query.filter(job::Column::CreatedAt.lt(before));
+    }
+    query
+}

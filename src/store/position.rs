@@ -1,0 +1,100 @@
+//! The place of jobs in their queue, exact and in claim order, from one snapshot.
+
+use std::collections::HashMap;
+
+use entity::JobStatus;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{Store, read};
+use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
+
+/// Where a job stands in its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Status in the same snapshot.
+    pub status: JobStatus,
+    /// Pending jobs that will be claimed before this one; 0 unless it is pending.
+    pub pending_ahead: i64,
+    /// Running jobs of the queue; 0 unless the job is pending.
+    pub running_ahead: i64,
+    /// Pending and running jobs of the queue; 0 when the job is terminal.
+    pub total_active: i64,
+}
+
+impl Position {
+    /// 1 for the next job to be claimed, 0 while running, none otherwise.
+    pub fn position(&self) -> Option<i64> {
+        match self.status {
+            JobStatus::Pending => Some(self.pending_ahead + 1),
+            JobStatus::Running => Some(0),
+            _ => None,
+        }
+    }
+}
+
+impl Store {
+    /// The positions of those of the jobs that exist and may be seen.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn positions(&self, viewer: &Viewer, ids: &[Uuid]) -> Result<HashMap<Uuid, Position>> {
+        let rows = sqlx::query(
+            "WITH wanted AS MATERIALIZED (
+                 SELECT id, status, queue, level, seq FROM job
+                 WHERE id = ANY($1) AND ($2::text IS NULL OR client_id = $2)
+             ), step AS (
+                 -- Between one wanted job and the next of its queue, so that the index is read once per queue
+                 -- however many are wanted.
+                 SELECT id, queue, level, seq,
+                        lag(level) OVER claim_order AS level_before, lag(seq) OVER claim_order AS seq_before
+                 FROM wanted WHERE status = 'PENDING'
+                 WINDOW claim_order AS (PARTITION BY queue ORDER BY level, seq)
+             ), counted AS (
+                 SELECT step.*,
+                        (SELECT count(*) FROM job
+                         WHERE job.queue = step.queue AND job.status = 'PENDING'
+                             AND (job.level, job.seq) < (step.level, step.seq)
+                             AND (job.level, job.seq) >= (COALESCE(level_before, -1), COALESCE(seq_before, 0))
+                        ) AS between
+                 FROM step
+             ), ahead AS (
+                 SELECT id, sum(between) OVER (PARTITION BY queue ORDER BY level, seq)::bigint AS pending_ahead
+                 FROM counted
+             ), active AS (
+                 SELECT queue,
+                        (SELECT count(*) FROM job WHERE job.queue = queues.queue AND job.status = 'PENDING') AS pending,
+                        (SELECT count(*) FROM job WHERE job.queue = queues.queue AND job.status = 'RUNNING') AS running
+                 FROM (SELECT DISTINCT queue FROM wanted
+                       WHERE status NOT IN ('DONE', 'ERROR', 'CANCELLED')) AS queues
+             )
+             SELECT wanted.id, wanted.status, COALESCE(pending_ahead, 0) AS pending_ahead,
+                    CASE WHEN wanted.status = 'PENDING' THEN active.running ELSE 0 END AS running_ahead,
+                    CASE WHEN wanted.status IN ('DONE', 'ERROR', 'CANCELLED') THEN 0
+                         ELSE active.pending + active.running END AS total_active
+             FROM wanted LEFT JOIN ahead USING (id) LEFT JOIN active USING (queue)",
+        )
+        .bind(ids)
+        .bind(viewer.client_id())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        rows.iter()
+            .map(|row| {
+                let position = Position {
+                    status: read::status(row, "status")?,
+                    pending_ahead: row.try_get("pending_ahead")?,
+                    running_ahead: row.try_get("running_ahead")?,
+                    total_active: row.try_get("total_active")?,
+                };
+                Ok((row.try_get("id")?, position))
+            })
+            .collect::<sqlx::Result<_>>()
+            .map_err(failed)
+    }
+}
+
+fn failed(source: sqlx::Error) -> Error {
+    Error::database("read queue positions", source)
+}

@@ -1,0 +1,46 @@
+//! Promote: SCHEDULED jobs whose time has come become PENDING. It runs in every process, without a leader.
+
+use super::Store;
+use crate::error::{Error, Result};
+
+/// Jobs that one statement promotes.
+const BATCH: i64 = 1_000;
+
+impl Store {
+    /// Promotes what is due, in the order of its time, and says how many.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn promote(&self) -> Result<u64> {
+        let pool = self.pool.clone();
+        self.detached("promote", async move {
+            let mut promoted = 0;
+            loop {
+                let batch = sqlx::query(
+                    "WITH due AS MATERIALIZED (
+                         SELECT id, run_at FROM job
+                         WHERE status = 'SCHEDULED' AND run_at <= now()
+                         ORDER BY run_at
+                         LIMIT $1
+                         FOR UPDATE SKIP LOCKED
+                     ), numbered AS (
+                         SELECT id, nextval('job_seq') AS seq FROM (SELECT id FROM due ORDER BY run_at, id) AS sorted
+                     )
+                     UPDATE job SET status = 'PENDING', version = version + 1, seq = numbered.seq
+                     FROM numbered
+                     WHERE job.id = numbered.id AND job.status = 'SCHEDULED'",
+                )
+                .bind(BATCH)
+                .execute(&pool)
+                .await
+                .map_err(|source| Error::database("promote", source))?
+                .rows_affected();
+                promoted += batch;
+                if batch < BATCH.unsigned_abs() {
+                    return Ok(promoted);
+                }
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,333 @@
+//! Submit: writes jobs, idempotently on (client, request id).
+//!
+//! Single submits meet in a group writer; `submit_all` commits alone, all or nothing. A row that loses the race
+//! for its key gets no row from the insert; a second statement then reads the winner (one statement could not: it
+//! would look in the snapshot from before the winner's commit).
+//!
+//! A connection that breaks while the answer to a commit is awaited leaves the outcome open. The ids are made
+//! here, so the same batch is sent again, and the outcome is known as soon as the database is back; only when it
+//! stays away is the answer `UnknownOutcome`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use entity::{JobStatus, job};
+use sqlx::{PgConnection, PgPool, Row};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::group::{GroupSpec, GroupWriter};
+use super::{Store, read};
+use crate::error::{self, Error, Result};
+use crate::job::submission::NewJob;
+use crate::job::viewer::Viewer;
+
+/// Days that an idempotency key is kept at least.
+const KEY_DAYS: i32 = 90;
+/// How often a batch with an open outcome is sent again, and how long before each time.
+const RESENDS: usize = 5;
+const RESEND_AFTER: Duration = Duration::from_millis(400);
+
+/// The answer to a submit.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// The job; the first one where the request id had been used.
+    pub job: job::Model,
+    /// True when this submit made it.
+    pub created: bool,
+}
+
+impl Store {
+    /// Writes one job, together with whatever else is being submitted.
+    ///
+    /// # Errors
+    /// `IdempotencyConflict`, `JobGone`, `Unavailable`, `UnknownOutcome`.
+    pub async fn submit(&self, new_job: NewJob) -> Result<Submitted> {
+        self.submits.write(new_job).await
+    }
+
+    /// Writes all jobs or none, in one transaction; they age in the order given.
+    ///
+    /// # Errors
+    /// As `submit`; the first row's error is the error of all.
+    pub async fn submit_all(&self, new_jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
+        let pool = self.pool.clone();
+        self.detached("submit", async move { settle(|| insert_all_or_none(&pool, &new_jobs)).await }).await
+    }
+}
+
+pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<NewJob, Submitted> {
+    GroupWriter::spawn(
+        pool,
+        tasks,
+        GroupSpec {
+            operation: "submit",
+            writers: 2,
+            weigh: |new_job: &NewJob| new_job.payload_text.len(),
+            commit: |pool, batch| async move { commit_batch(&pool, batch).await },
+        },
+    )
+}
+
+async fn commit_batch(pool: &PgPool, batch: Vec<NewJob>) -> Vec<Result<Submitted>> {
+    match settle(|| insert_each(pool, &batch)).await {
+        Ok(outcomes) => outcomes,
+        // A row that the database refuses fails alone.
+        Err(Error::Database { .. }) if batch.len() > 1 => {
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for new_job in &batch {
+                let alone = std::slice::from_ref(new_job);
+                let outcome = settle(|| insert_each(pool, alone)).await;
+                outcomes.push(outcome.and_then(|mut one| one.pop().unwrap_or(Err(unknown_outcome()))));
+            }
+            outcomes
+        }
+        Err(error) => {
+            let mut first = Some(error);
+            batch.iter().map(|_| Err(first.take().unwrap_or_else(refused_with_the_batch))).collect()
+        }
+    }
+}
+
+fn unknown_outcome() -> Error {
+    Error::UnknownOutcome { operation: "submit" }
+}
+
+/// The others of a batch get the code without the cause, which one of them carries to the log.
+fn refused_with_the_batch() -> Error {
+    Error::Unavailable { operation: "submit", source: None }
+}
+
+/// Runs `attempt` until its outcome is known.
+async fn settle<T, F>(attempt: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = std::result::Result<T, Stopped>>,
+{
+    let mut open = false;
+    for round in 0..=RESENDS {
+        if round > 0 {
+            tokio::time::sleep(RESEND_AFTER).await;
+        }
+        match attempt().await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Stopped::Refused(error)) => return Err(error),
+            Err(Stopped::Sql { source, sent }) => {
+                open |= sent && error::leaves_outcome_unknown(&source);
+                let again = open || is_lost_to_another_transaction(&source);
+                if !again {
+                    return Err(Error::database("submit", source));
+                }
+            }
+        }
+    }
+    Err(if open { unknown_outcome() } else { refused_with_the_batch() })
+}
+
+/// Why an insert did not come to its end.
+enum Stopped {
+    /// A rule says no; nothing was written.
+    Refused(Error),
+    /// The database failed; `sent` tells whether a commit may have been on its way.
+    Sql { source: sqlx::Error, sent: bool },
+}
+
+fn not_sent(source: sqlx::Error) -> Stopped {
+    Stopped::Sql { source, sent: false }
+}
+
+fn sent(source: sqlx::Error) -> Stopped {
+    Stopped::Sql { source, sent: true }
+}
+
+fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
+}
+
+async fn insert_each(
+    pool: &PgPool,
+    batch: &[NewJob],
+) -> std::result::Result<Vec<Result<Submitted>>, Stopped> {
+    let mut connection = pool.acquire().await.map_err(not_sent)?;
+    let mut inserted = insert(&mut connection, batch).await.map_err(sent)?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for new_job in batch {
+        outcomes.push(match inserted.remove(&new_job.id) {
+            Some(row) => Ok(created(new_job, row)),
+            // Nothing of this batch is open any more, so a failing read leaves nothing unknown.
+            None => match winner(&mut connection, new_job).await {
+                Ok(outcome) => outcome,
+                Err(source) => Err(Error::database("submit", source)),
+            },
+        });
+    }
+    Ok(outcomes)
+}
+
+async fn insert_all_or_none(pool: &PgPool, batch: &[NewJob]) -> std::result::Result<Vec<Submitted>, Stopped> {
+    let mut transaction = pool.begin().await.map_err(not_sent)?;
+    let mut inserted = insert(&mut transaction, batch).await.map_err(not_sent)?;
+    let mut answers = Vec::with_capacity(batch.len());
+    for new_job in batch {
+        let answer = match inserted.remove(&new_job.id) {
+            Some(row) => Ok(created(new_job, row)),
+            None => winner(&mut transaction, new_job).await.map_err(not_sent)?,
+        };
+        // Leaving here drops the transaction, which rolls back.
+        answers.push(answer.map_err(Stopped::Refused)?);
+    }
+    transaction.commit().await.map_err(sent)?;
+    Ok(answers)
+}
+
+/// What the database decided about a new row.
+struct Inserted {
+    status: JobStatus,
+    seq: i64,
+    created_at: DateTime<Utc>,
+    run_at: DateTime<Utc>,
+}
+
+/// One statement for the whole batch. Rows whose key is taken are left out of the answer.
+async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result<HashMap<Uuid, Inserted>> {
+    fn column<'a, T>(batch: &'a [NewJob], field: impl Fn(&'a NewJob) -> T) -> Vec<T> {
+        batch.iter().map(field).collect()
+    }
+    let rows = sqlx::query(
+        "WITH input AS (
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
+                                  $7::text[], $8::smallint[], $9::smallint[], $10::integer[], $11::timestamptz[],
+                                  $12::text[], $13::bytea[], $15::uuid[])
+                 WITH ORDINALITY
+                 AS i(id, client_id, request_id, keyed, kind, queue, display_name, priority, max_attempts,
+                      timeout_seconds, run_at, payload, payload_hash, named_id, position)
+         ), key AS (
+             -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
+             -- waits for a transaction that holds the same key, and goes on when that one rolls back.
+             INSERT INTO submit_key (client_id, request_id, job_id, kind, payload_hash, expires_at)
+             SELECT client_id, request_id, id, kind, payload_hash, now() + make_interval(days => $14)
+             FROM input
+             WHERE keyed
+                 -- A client may send the id of its own job, which stands for a request id that the server made.
+                 AND NOT EXISTS (SELECT FROM job
+                                 WHERE job.id = named_id AND job.client_id = input.client_id
+                                     AND job.request_id = input.request_id)
+             ORDER BY client_id, request_id
+             ON CONFLICT DO NOTHING
+             RETURNING job_id
+         )
+         INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
+                          timeout_seconds, payload, status, run_at)
+         SELECT id, client_id, request_id, kind, queue, display_name, priority, priority, max_attempts,
+                timeout_seconds, payload::jsonb,
+                CASE WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END, GREATEST(run_at, now())
+         FROM input
+         WHERE NOT keyed OR id IN (SELECT job_id FROM key)
+         ORDER BY position
+         -- A batch that is sent again, because its outcome was open, finds the rows it has written.
+         ON CONFLICT (id) DO NOTHING
+         RETURNING id, status, seq, created_at, run_at",
+    )
+    .bind(column(batch, |new_job| new_job.id))
+    .bind(column(batch, |new_job| new_job.client_id.as_str()))
+    .bind(column(batch, |new_job| new_job.request_id.as_str()))
+    .bind(column(batch, |new_job| new_job.keyed))
+    .bind(column(batch, |new_job| new_job.kind.as_str()))
+    .bind(column(batch, |new_job| new_job.queue.as_str()))
+    .bind(column(batch, |new_job| new_job.display_name.as_str()))
+    .bind(column(batch, |new_job| new_job.priority))
+    .bind(column(batch, |new_job| new_job.max_attempts))
+    .bind(column(batch, |new_job| new_job.timeout_seconds))
+    .bind(column(batch, |new_job| new_job.run_at))
+    .bind(column(batch, |new_job| new_job.payload_text.as_str()))
+    .bind(column(batch, |new_job| new_job.payload_hash.as_slice()))
+    .bind(KEY_DAYS)
+    .bind(column(batch, named_id))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let inserted = Inserted {
+                status: read::status(row, "status")?,
+                seq: row.try_get("seq")?,
+                created_at: row.try_get("created_at")?,
+                run_at: row.try_get("run_at")?,
+            };
+            Ok((row.try_get("id")?, inserted))
+        })
+        .collect()
+}
+
+fn created(new_job: &NewJob, row: Inserted) -> Submitted {
+    let job = job::Model {
+        id: new_job.id,
+        client_id: new_job.client_id.clone(),
+        request_id: new_job.request_id.clone(),
+        kind: new_job.kind.clone(),
+        queue: new_job.queue.clone(),
+        display_name: new_job.display_name.clone(),
+        status: row.status,
+        version: 1,
+        priority: new_job.priority,
+        level: new_job.priority,
+        seq: row.seq,
+        payload: new_job.payload.clone(),
+        result: None,
+        error: None,
+        progress_fraction: None,
+        progress_message: None,
+        progress_at: None,
+        attempt: 0,
+        max_attempts: new_job.max_attempts,
+        lease_epoch: 0,
+        losses: 0,
+        timeout_seconds: new_job.timeout_seconds,
+        worker_id: None,
+        workflow_id: None,
+        created_at: row.created_at,
+        run_at: row.run_at,
+        started_at: None,
+        finished_at: None,
+        cancel_requested_at: None,
+    };
+    Submitted { job, created: true }
+}
+
+/// The job whose id the client sends as its request id; such a job may exist without a key.
+fn named_id(new_job: &NewJob) -> Option<Uuid> {
+    let id = Uuid::parse_str(&new_job.request_id).ok()?;
+    (new_job.keyed && id.get_version_num() == 7 && id.to_string() == new_job.request_id).then_some(id)
+}
+
+/// The job that holds the key of a row which was not inserted.
+async fn winner(connection: &mut PgConnection, new_job: &NewJob) -> sqlx::Result<Result<Submitted>> {
+    let key = sqlx::query(
+        "SELECT job_id, kind, payload_hash FROM submit_key WHERE client_id = $1 AND request_id = $2",
+    )
+    .bind(&new_job.client_id)
+    .bind(&new_job.request_id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(key) = key else {
+        // The row of this very submit, sent again, or a job that the client names by its id.
+        let id = named_id(new_job).unwrap_or(new_job.id);
+        return Ok(match read::by_ids_with(connection, &Viewer::Operator, &[id]).await?.pop() {
+            Some(job) if job.id == new_job.id => Ok(Submitted { job, created: true }),
+            Some(job) if job.kind == new_job.kind && job.payload == new_job.payload => {
+                Ok(Submitted { job, created: false })
+            }
+            Some(job) => Err(Error::IdempotencyConflict { job_id: job.id }),
+            // The holder of the key was pruned between the two statements.
+            None => Err(refused_with_the_batch()),
+        });
+    };
+    let (job_id, kind): (Uuid, String) = (key.try_get("job_id")?, key.try_get("kind")?);
+    let hash: Vec<u8> = key.try_get("payload_hash")?;
+    Ok(match read::by_ids_with(connection, &Viewer::Operator, &[job_id]).await?.pop() {
+        None => Err(Error::JobGone { job_id, kind }),
+        Some(job) if kind == new_job.kind && hash == new_job.payload_hash => {
+            Ok(Submitted { created: job.id == new_job.id, job })
+        }
+        Some(_) => Err(Error::IdempotencyConflict { job_id }),
+    })
+}
