@@ -10,3 +10,7 @@ pub mod config;
 pub mod job;
 
 pub mod store;
+
+pub mod events;
+
+pub mod maintenance;

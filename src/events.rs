@@ -1,0 +1,69 @@
+//! Live updates: one listener a process hears what changes, a hub reads it once for all who watch, and streams
+//! hand it on.
+//!
+//! What is promised: versions of a job never go back for a watcher; the latest state arrives, the terminal one too,
+//! also after the listener was lost, the database was away, or the watcher was slow. States in between may be
+//! skipped. NOTIFY is a hint that makes this fast; without it the same holds, later by the poll interval.
+
+mod follow;
+mod hint;
+mod hub;
+mod listener;
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::store::Store;
+
+pub use follow::EventFilter;
+
+/// Cancel requests that wait for a worker's look; one that lags behind asks the database instead.
+const CANCELS: usize = 1_024;
+
+/// The process's one source of news. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    store: Store,
+    hub: Arc<hub::Hub>,
+    ready: watch::Sender<u64>,
+    cancels: broadcast::Sender<Uuid>,
+}
+
+impl Events {
+    /// Starts the listener and the hub; they run on `tasks` until `shutdown`.
+    pub fn start(
+        store: Store,
+        listen_options: PgConnectOptions,
+        tasks: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Events {
+        let events = Events {
+            hub: Arc::new(hub::Hub::default()),
+            ready: watch::Sender::new(0),
+            cancels: broadcast::Sender::new(CANCELS),
+            store,
+        };
+        let hub = events.hub.clone();
+        let store = events.store.clone();
+        let stop = shutdown.clone();
+        tasks.spawn(async move { hub.run(&store, &stop).await });
+        let listening = events.clone();
+        tasks.spawn(async move { listener::run(&listening, &listen_options, &shutdown).await });
+        events
+    }
+
+    /// Ticks when a queue may have got work. Register first, look then, wait last.
+    pub fn ready(&self) -> watch::Receiver<u64> {
+        self.ready.subscribe()
+    }
+
+    /// Ids of running jobs that were asked to stop.
+    pub fn cancels(&self) -> broadcast::Receiver<Uuid> {
+        self.cancels.subscribe()
+    }
+}

@@ -1,0 +1,38 @@
+//! The payload of an announcement: `id:status:version`, many to a payload, separated by commas.
+//!
+//! It comes from whoever may NOTIFY, so it is a hint and nothing more: it says what to read again. What does not
+//! parse is passed over; what is forged costs a read.
+
+use uuid::Uuid;
+
+/// That a job may have reached a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The job.
+    pub id: Uuid,
+    /// The version it is said to have.
+    pub version: i32,
+}
+
+/// The hints of a payload.
+pub fn parse(payload: &str) -> impl Iterator<Item = Hint> + '_ {
+    payload.split(',').filter_map(|entry| {
+        let (id, rest) = entry.split_once(':')?;
+        let (_status, version) = rest.split_once(':')?;
+        Some(Hint { id: Uuid::try_parse(id).ok()?, version: version.parse().ok()? })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_parse_is_passed_over() {
+        let id = Uuid::now_v7();
+        let payload = format!("{id}:DONE:3,garbage,{id}:X,::,{id}:PENDING:99999999999,{id}:GONE:4");
+        let hints: Vec<Hint> = parse(&payload).collect();
+        assert_eq!(hints, [Hint { id, version: 3 }, Hint { id, version: 4 }]);
+        assert_eq!(parse("").count(), 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! What keeps the queue in order without anyone asking, in every process and without a leader: jobs whose time has
+//! come are promoted, jobs of dead workers go back.
+//!
+//! Processes that do the same at once share the work by skipping each other's locked rows. A failing round is
+//! logged once per outage and tried again at the next.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// A job is promoted within a second of its time; the promoter looks twice in that.
+const PROMOTE_EVERY: Duration = Duration::from_millis(500);
+/// A worker's jobs run again within lease + sweep + 1 s.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Starts the loops; they run on `tasks` until `shutdown`.
+pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let promoting = store.clone();
+    tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    let sweeping = store.clone();
+    tasks.spawn(repeat("sweep for dead workers", SWEEP_EVERY, shutdown.clone(), move || {
+        sweep(sweeping.clone())
+    }));
+}
+
+async fn promote(store: Store) -> Result<()> {
+    let promoted = store.promote().await?;
+    if promoted > 0 {
+        tracing::debug!(jobs = promoted, "promoted jobs whose time had come");
+    }
+    Ok(())
+}
+
+async fn sweep(store: Store) -> Result<()> {
+    let swept = store.sweep().await?;
+    if swept.workers > 0 || swept.jobs > 0 {
+        tracing::warn!(
+            workers = swept.workers,
+            jobs = swept.jobs,
+            "took jobs away from workers that were lost"
+        );
+    }
+    Ok(())
+}
+
+async fn repeat<F>(what: &'static str, every: Duration, shutdown: CancellationToken, run_once: impl Fn() -> F)
+where
+    F: Future<Output = std::result::Result<(), Error>>,
+{
+    let mut failing = false;
+    loop {
+        match run_once().await {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!("could {what} again");
+            }
+            Ok(()) => {}
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "could not {what}");
+            }
+            Err(_) => {}
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the watchers of changes need beside reads by id: a ping through NOTIFY, and the rows that changed while
+//! nobody listened.
+//!
+//! A horizon is a transaction id below which every transaction had ended when it was taken. A row that was written
+//! by a transaction which ended later carries an id that is not below it. So the rows changed since a horizon are
+//! found whatever the order in which their transactions committed, which no timestamp or sequence could promise.
+
+use entity::job;
+use sqlx::Row;
+
+use super::{Store, read};
+use crate::error::{Error, Result};
+
+/// Every transaction below this id had ended when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Horizon(i64);
+
+impl Store {
+    /// The horizon now.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn horizon(&self) -> Result<Horizon> {
+        sqlx::query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon")
+            .fetch_one(&self.pool)
+            .await
+            .and_then(|row| row.try_get("horizon").map(Horizon))
+            .map_err(|source| Error::database("read the horizon", source))
+    }
+
+    /// Notifies `channel`. Whoever receives it has received before it everything that ended below the horizon.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn ping(&self, channel: &str) -> Result<()> {
+        sqlx::query("SELECT pg_notify($1, pg_snapshot_xmin(pg_current_snapshot())::text)")
+            .bind(channel)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(|source| Error::database("ping the listener", source))
+    }
+
+    /// At most `limit` jobs of everyone that were written since the horizon. Reads the whole table: it is for the
+    /// rare moment after a lost listener.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn jobs_changed_since(&self, horizon: Horizon, limit: i64) -> Result<Vec<job::Model>> {
+        sqlx::query(
+            // age() counts back from now, so it compares ids across their wrap-around.
+            "SELECT job.* FROM job WHERE age(xmin) <= age(($1 % 4294967296)::text::xid) LIMIT $2",
+        )
+        .bind(horizon.0)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .and_then(|rows| rows.iter().map(read::job).collect())
+        .map_err(|source| Error::database("read changed jobs", source))
+    }
+}
+
+impl std::str::FromStr for Horizon {
+    type Err = std::num::ParseIntError;
+
+    /// Reads the payload of a ping.
+    fn from_str(text: &str) -> std::result::Result<Horizon, Self::Err> {
+        text.parse().map(Horizon)
+    }
+}
