@@ -7,6 +7,10 @@ pub mod error;
 
 pub mod config;
 
+pub mod log;
+
+pub mod postgres;
+
 pub mod job;
 
 pub mod store;

@@ -1,0 +1,189 @@
+//! The command line: what jobql can be told to do, and what its exit codes mean.
+//!
+//! Each command loads the configuration first; a bad one ends with 2 before anything is started or written. A
+//! command that serves ends with 0 on SIGTERM or SIGINT, once it has left everything in order.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use jobql::config::{self, Config, ConfigError, Overrides};
+use jobql::postgres::{self, Database};
+use migration::{Migrator, MigratorTrait};
+use sea_orm::SqlxPostgresConnector;
+use sqlx::{ConnectOptions, Connection};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit code of a bad configuration; clap uses the same for a bad flag.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Names the lock under which one process migrates; any constant will do.
+const MIGRATION_LOCK: i64 = 0x6a6f_6271_6c00_0001;
+
+const AFTER_HELP: &str = "\
+Examples:
+  jobql serve                             API and workers; brings its own PostgreSQL, data in ./data
+  jobql serve --slots 0                   the API only
+  jobql work                              more workers, on the same data folder
+  JOBQL_DATABASE_URL=postgres://jobql@db/jobql jobql serve
+                                          on a PostgreSQL of yours (14 or newer)
+  jobql schema > schema.graphql           the API's schema
+
+A setting is taken from the first that has it: flag, JOBQL_* variable, jobql.toml, default.
+Kinds of jobs are declared in jobql.toml only. RUST_LOG chooses what is logged (info by default).
+
+Exit codes: 0 ok, 1 failure, 2 bad configuration.";
+
+/// A job server with a GraphQL front, on PostgreSQL.
+///
+/// A client submits long-running work with one mutation and gets an id back at once; it then watches the job over a
+/// subscription, sees its place in the queue, and gets the result. Without a database URL, jobql starts a PostgreSQL of
+/// its own from the installed binaries and keeps its data in the data folder.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Serve the API and run jobs
+    Serve,
+    /// Run jobs only; opens no port unless --listen is given
+    Work,
+    /// Bring the database's tables up to date and exit (serve and work do so at start)
+    Migrate,
+    /// Print the GraphQL schema and exit; needs no database
+    Schema,
+}
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    let Cli { command, overrides } = Cli::parse();
+    if let Command::Schema = command {
+        return schema();
+    }
+    let config = match Config::load(&overrides) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    jobql::log::start(config.log_format);
+    for name in config::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!(variable.name = name, "this variable is not known and does nothing");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let done = runtime.block_on(async {
+        match command {
+            Command::Serve => serve(config).await,
+            Command::Work => work(config).await,
+            Command::Migrate => migrate_only(config).await,
+            Command::Schema => Ok(()),
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
+}
+
+/// Serves the API and runs jobs until told to stop.
+async fn serve(config: Config) -> anyhow::Result<()> {
+    serve_until_stopped(config).await
+}
+
+/// Runs jobs until told to stop.
+async fn work(config: Config) -> anyhow::Result<()> {
+    serve_until_stopped(config).await
+}
+
+async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
+    let stopped = stop_signal()?;
+    tokio::pin!(stopped);
+    // A stop while the database starts or migrates must not leave it running.
+    let Some(database) = open_unless_stopped(&config, &mut stopped).await? else { return Ok(()) };
+    let served = async {
+        migrate(&database).await?;
+        tracing::info!(database.place = database.place(), "ready");
+        anyhow::Ok(())
+    }
+    .await;
+    if served.is_ok() {
+        stopped.await;
+        tracing::info!("stopping");
+    }
+    database.close().await;
+    served
+}
+
+/// `None` when a stop came first. The opening goes on to its end then, so that what it started is stopped.
+async fn open_unless_stopped(
+    config: &Config,
+    stopped: &mut (impl Future<Output = ()> + Unpin),
+) -> anyhow::Result<Option<Database>> {
+    let opening = postgres::open(config);
+    tokio::pin!(opening);
+    tokio::select! {
+        opened = &mut opening => return Ok(Some(opened?)),
+        () = stopped => tracing::info!("stopping as soon as the database has started"),
+    }
+    if let Ok(database) = opening.await {
+        database.close().await;
+    }
+    Ok(None)
+}
+
+async fn migrate_only(config: Config) -> anyhow::Result<()> {
+    let database = postgres::open(&config).await?;
+    let migrated = migrate(&database).await;
+    database.close().await;
+    migrated
+}
+
+/// Brings the tables up to date. Processes that start at once take turns.
+async fn migrate(database: &Database) -> anyhow::Result<()> {
+    // The lock is the session's, so the connection that holds it is direct and stays open until the end.
+    let options = database.listen_options().options([("statement_timeout", "0")]);
+    let mut turn =
+        options.disable_statement_logging().connect().await.context("cannot connect to migrate")?;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut turn).await?;
+    let pool = database.migration_pool();
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let migrated = Migrator::up(&connection, None).await.context("cannot bring the tables up to date");
+    pool.close().await;
+    turn.close().await?;
+    migrated
+}
+
+/// Prints the schema.
+fn schema() -> ExitCode {
+    eprintln!("error: this build has no GraphQL schema");
+    ExitCode::FAILURE
+}
+
+/// Ends at SIGTERM or SIGINT. The handlers stand as soon as this returns.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

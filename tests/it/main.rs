@@ -1,0 +1,3 @@
+//! The integration tests: one binary, real PostgreSQL, the real `jobql`.
+
+mod embedded;
