@@ -8,3 +8,4 @@ mod leasing;
 mod migrations;
 mod submitting;
 mod transitions;
+mod watching;

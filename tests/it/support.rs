@@ -1,6 +1,8 @@
 //! What the tests share: one private PostgreSQL for the test run, a fresh database for each test, and factories
 //! that set only what a test is about.
 
+pub mod proxy;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -273,10 +275,7 @@ pub async fn deadline<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Looks until `look` finds something, at most `within`.
-pub async fn eventually<T, F>(what: &str, within: Duration, mut look: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut interval = tokio::time::interval(Duration::from_millis(20));
     let found = tokio::time::timeout(within, async {
         loop {
