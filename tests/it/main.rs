@@ -4,7 +4,9 @@ mod support;
 
 mod claiming;
 mod embedded;
+mod layers;
 mod leasing;
+mod listing;
 mod migrations;
 mod submitting;
 mod transitions;
