@@ -14,13 +14,10 @@ help: ## Say what can be made
 run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
 	exec $(CARGO) run --release --locked -- serve --config jobql.toml
 
+# Six tests at once: most of them wait for something, and they share one PostgreSQL, so one process runs them all.
 test: packages ## Everything that must hold before a change goes in
 	$(MAKE) fmt lint
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	  set -x; $(CARGO) nextest run --workspace --locked; \
-	else \
-	  set -x; $(CARGO) test --workspace --locked; \
-	fi
+	RUST_TEST_THREADS=6 $(CARGO) test --workspace --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  $(MAKE) deny; \
 	else \
