@@ -5,7 +5,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
 /// Programs that were just killed may still be making files: removal is tried so often, with a pause in between.
@@ -45,13 +44,13 @@ impl Drop for TempFolder {
         if self.removed {
             return;
         }
-        match Handle::try_current() {
-            // Not here: a task that is being dropped must not hold up its thread.
-            Ok(runtime) => {
-                let path = std::mem::take(&mut self.path);
-                runtime.spawn_blocking(move || remove(&path));
-            }
-            Err(_) => remove(&self.path),
+        // Not here: a task that is being dropped must not hold up its thread. Nor in the runtime, which may be what is
+        // being dropped.
+        let path = self.path.clone();
+        let removing =
+            std::thread::Builder::new().name("jobql-remover".to_owned()).spawn(move || remove(&path));
+        if removing.is_err() {
+            remove(&self.path);
         }
     }
 }

@@ -33,10 +33,19 @@ async fn sh(script: &str, context: Context) -> Result<Value, Failure> {
 }
 
 /// A folder of the test's own, to which programs can tell what they cannot print.
-fn notes() -> (TempFolder, PathBuf) {
-    let folder = TempFolder::make().unwrap();
-    let path = folder.path().join("note");
-    (folder, path)
+struct Notes(PathBuf);
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn notes() -> (Notes, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("jobql-test-{}", Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let note = folder.join("note");
+    (Notes(folder), note)
 }
 
 async fn read_when_written(path: &Path) -> String {
@@ -87,9 +96,11 @@ async fn the_environment_is_clean_and_the_folder_private_and_removed() {
         printf '{"env": "%s", "home": "%s", "pwd": "%s", "mode": "%s"}' \
             "$(env | sed 's/=.*//' | sort | tr '\n' ' ')" "$HOME" "$PWD" "$stat""#;
     let result = sh(script, context(Value::Null)).await.unwrap();
-    // PWD and _ are the shell's own.
-    let names = "HOME JOBQL_ATTEMPT JOBQL_JOB_ID JOBQL_KIND LANG PATH PWD TMPDIR _ ";
-    assert_eq!(result["env"].as_str().unwrap().replace("OLDPWD ", "").replace("SHLVL ", ""), names);
+    // What the shell adds of its own does not count.
+    let names: Vec<&str> = result["env"].as_str().unwrap().split_whitespace().collect();
+    let own = |name: &&str| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name);
+    let given: Vec<&str> = names.into_iter().filter(own).collect();
+    assert_eq!(given, ["HOME", "JOBQL_ATTEMPT", "JOBQL_JOB_ID", "JOBQL_KIND", "LANG", "PATH", "TMPDIR"]);
     assert_eq!(result["mode"], "700");
     assert_eq!(result["home"], result["pwd"]);
     assert!(!Path::new(result["home"].as_str().unwrap()).exists());
@@ -204,7 +215,10 @@ async fn a_dropped_attempt_leaves_no_process_and_no_folder() {
 #[tokio::test]
 async fn a_process_that_left_the_group_does_not_hold_up_the_result() {
     let (_folder, note) = notes();
-    let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 600' & echo 1", note.display());
+    let script = format!(
+        "setsid sh -c 'echo $$ > {note}; exec sleep 600' & while [ ! -s {note} ]; do :; done; echo 1",
+        note = note.display()
+    );
     let outcome = sh(&script, context(Value::Null)).await;
     let escaped = read_when_written(&note).await;
     kill(Pid::from_raw(escaped.parse().unwrap()), Signal::SIGKILL).unwrap();
