@@ -18,3 +18,5 @@ pub mod store;
 pub mod events;
 
 pub mod maintenance;
+
+pub mod worker;

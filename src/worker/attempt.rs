@@ -1,0 +1,237 @@
+//! One attempt, from the start of its handler to what is to be written about it.
+//!
+//! Whatever a handler does, the task that runs it survives: a panic is caught, an attempt that runs too long is
+//! stopped, one that does not heed a stop is dropped. Which end an attempt has is decided in [`judge`].
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use entity::attempt::AttemptOutcome;
+use futures_util::FutureExt;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::held_jobs::HeldJob;
+use super::progress::{ProgressReporter, Report};
+use super::registration::Registration;
+use super::runner::{self, Context, STOP_GRACE};
+use super::stop::{Stop, StopReason};
+use crate::config::{Backoff, Kind};
+use crate::job::backoff::delay_after;
+use crate::job::failure::Failure;
+use crate::store::finish::AttemptEnd;
+use crate::store::progress::Progress;
+
+/// What a handler came to: its answer, or a panic, or nothing because it was dropped.
+type Outcome = Option<std::thread::Result<Result<Value, Failure>>>;
+
+/// Runs the handler; none when the lease was lost, so that nothing may be written. With the end come the bytes of
+/// its result.
+pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Option<(AttemptEnd, usize)> {
+    let settings = &registration.settings;
+    let Some(kind) = settings.kinds.get(&held.job.kind) else {
+        let failure =
+            Failure::retryable("UNKNOWN_KIND", "the worker that took the job does not know its kind");
+        return Some((failed(failure, &Backoff::default(), held.job.attempt), 0));
+    };
+    let payload = match std::mem::replace(&mut held.job.payload, Ok(Value::Null)) {
+        Ok(payload) => payload,
+        Err(problem) => {
+            let failure = Failure::fatal("UNREADABLE", format!("the payload cannot be read: {problem}"));
+            return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
+        }
+    };
+    let progress = ProgressReporter::default();
+    let context = Context {
+        job_id: held.job.lease.job_id,
+        attempt: held.job.attempt,
+        payload,
+        stop: held.stop.asked().clone(),
+        progress: progress.clone(),
+        max_result_bytes: settings.max_result_bytes,
+        spawner: registration.spawner.clone(),
+    };
+    let outcome = if held.stop.reason().is_some() {
+        // Asked to stop while it waited for its slot.
+        None
+    } else {
+        let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
+        run_handler(registration, held, kind, context, &progress, limit).await
+    };
+    if held.stop.is_lost() {
+        return None;
+    }
+    let attempt = held.job.attempt;
+    let attempt = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
+    Some(judge(&attempt, held.stop.reason(), outcome, settings.max_result_bytes))
+}
+
+/// Waits for the handler, within its time and unless it is to stop; none when it was dropped.
+async fn run_handler(
+    registration: &Registration,
+    held: &HeldJob,
+    kind: &Kind,
+    context: Context,
+    progress: &ProgressReporter,
+    limit: Duration,
+) -> Outcome {
+    let stop: &Stop = &held.stop;
+    let mut handler = std::pin::pin!(AssertUnwindSafe(runner::run(kind, context)).catch_unwind());
+    let mut writing = std::pin::pin!(write_reports(registration, held, progress));
+    // First the end of its time, then that of its grace.
+    let mut timer = std::pin::pin!(tokio::time::sleep(limit));
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            // The handler first: most are over before they wait for anything.
+            biased;
+            outcome = &mut handler => return Some(outcome),
+            () = stop.lost().cancelled() => return None,
+            () = stop.asked().cancelled(), if !asked => {
+                asked = true;
+                timer.as_mut().reset(Instant::now() + STOP_GRACE);
+            }
+            () = &mut timer => {
+                if asked {
+                    return None;
+                }
+                stop.ask(StopReason::TimedOut);
+            }
+            never = &mut writing => match never {},
+        }
+    }
+}
+
+/// Writes what the handler reports. Ends by being dropped.
+async fn write_reports(
+    registration: &Registration,
+    held: &HeldJob,
+    progress: &ProgressReporter,
+) -> Infallible {
+    let mut reports = progress.reports();
+    loop {
+        let Report { fraction, message } = reports.next().await;
+        let progress = Progress { lease: held.job.lease, fraction, message };
+        // One that cannot be written is not worth a second try: the next says more.
+        if let Err(error) = registration.store.report_progress_if_leased(progress).await {
+            tracing::debug!(job.id = %held.job.lease.job_id, error = %error, "progress was not written");
+        }
+    }
+}
+
+/// What `judge` knows of the attempt beside its outcome.
+struct Judged<'a> {
+    kind: &'a Kind,
+    attempt: i16,
+    timeout_seconds: i32,
+}
+
+/// The end of an attempt, and the bytes of its result. Why it was asked to stop counts for more than how it ended,
+/// but for a drain: what was finished in time is finished.
+fn judge(
+    attempt: &Judged<'_>,
+    reason: Option<StopReason>,
+    outcome: Outcome,
+    max_result_bytes: usize,
+) -> (AttemptEnd, usize) {
+    let retry_after = delay_after(&attempt.kind.backoff, attempt.attempt);
+    let ended = |outcome, failure| (AttemptEnd::Failed { outcome, failure, retry_after }, 0);
+    match (reason, outcome) {
+        (Some(StopReason::Cancelled), _) => {
+            ended(AttemptOutcome::Cancelled, Failure::fatal("CANCELLED", "cancelled on request"))
+        }
+        (Some(StopReason::TimedOut), _) => {
+            let message = format!("ran longer than {} s", attempt.timeout_seconds);
+            ended(AttemptOutcome::Timeout, Failure::retryable("TIMEOUT", message))
+        }
+        (_, Some(Ok(Ok(result)))) => {
+            let bytes = json_bytes(&result);
+            if bytes <= max_result_bytes {
+                return (AttemptEnd::Done(result), bytes);
+            }
+            let message = format!("the result has {bytes} bytes; at most {max_result_bytes} are allowed");
+            ended(AttemptOutcome::Error, Failure::retryable("OUTPUT_LIMIT", message))
+        }
+        (None, Some(Ok(Err(failure)))) => ended(AttemptOutcome::Error, failure),
+        (_, Some(Err(_panic))) => {
+            ended(AttemptOutcome::Error, Failure::retryable("PANIC", "the handler panicked"))
+        }
+        (Some(StopReason::Draining), Some(Ok(Err(_))) | None) | (None, None) => (AttemptEnd::Released, 0),
+    }
+}
+
+fn failed(failure: Failure, backoff: &Backoff, attempt: i16) -> AttemptEnd {
+    AttemptEnd::Failed { outcome: AttemptOutcome::Error, failure, retry_after: delay_after(backoff, attempt) }
+}
+
+/// The size of a value as compact JSON, without making the text.
+fn json_bytes(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the writer nor a `Value` can fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Kinds;
+
+    fn end_of(reason: Option<StopReason>, outcome: Outcome) -> AttemptEnd {
+        let kinds = Kinds::default();
+        let attempt = Judged { kind: kinds.get("echo").unwrap(), attempt: 1, timeout_seconds: 7 };
+        judge(&attempt, reason, outcome, 10).0
+    }
+
+    fn code_of(reason: Option<StopReason>, outcome: Outcome) -> (AttemptOutcome, String) {
+        match end_of(reason, outcome) {
+            AttemptEnd::Failed { outcome, failure, .. } => (outcome, failure.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_stop_counts_for_more_than_the_outcome() {
+        let done = || Some(Ok(Ok(json!(1))));
+        let broken = || Some(Ok(Err(Failure::fatal("NO", "no"))));
+        for outcome in [done(), broken(), None] {
+            let (as_what, code) = code_of(Some(StopReason::Cancelled), outcome);
+            assert_eq!((as_what, code.as_str()), (AttemptOutcome::Cancelled, "CANCELLED"));
+        }
+        for outcome in [done(), broken(), None] {
+            let (as_what, code) = code_of(Some(StopReason::TimedOut), outcome);
+            assert_eq!((as_what, code.as_str()), (AttemptOutcome::Timeout, "TIMEOUT"));
+        }
+        assert!(matches!(end_of(Some(StopReason::Draining), done()), AttemptEnd::Done(_)));
+        assert!(matches!(end_of(Some(StopReason::Draining), broken()), AttemptEnd::Released));
+        assert!(matches!(end_of(Some(StopReason::Draining), None), AttemptEnd::Released));
+    }
+
+    #[tokio::test]
+    async fn a_panic_and_a_large_result_are_failures_and_the_rest_is_what_it_is() {
+        let panicked = AssertUnwindSafe(async { panic!("on purpose") }).catch_unwind().await;
+        assert_eq!(code_of(None, Some(panicked)).1, "PANIC");
+        assert_eq!(code_of(None, Some(Ok(Ok(json!("123456789"))))).1, "OUTPUT_LIMIT");
+        assert!(matches!(end_of(None, Some(Ok(Ok(json!("12345678"))))), AttemptEnd::Done(_)));
+        assert_eq!(code_of(None, Some(Ok(Err(Failure::fatal("NO", "no"))))).1, "NO");
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_text() {
+        let value = json!({ "a": ["ä\n", 1.5, null], "b": {} });
+        assert_eq!(json_bytes(&value), value.to_string().len());
+    }
+}

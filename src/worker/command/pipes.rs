@@ -1,0 +1,178 @@
+//! What goes into a program and comes out of it: payload, result, log.
+//!
+//! All three pipes are served at the same time, as a program may well write before it has read everything. What is
+//! kept is bounded, whatever the program prints.
+
+use std::collections::VecDeque;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::worker::progress::ProgressReporter;
+
+/// The end of the log that a failure shows, in bytes.
+pub(super) const TAIL_BYTES: usize = 4_096;
+/// Longest line of the log, in bytes; the rest of a longer one is dropped.
+const LINE_BYTES: usize = 4_096;
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Writes the payload and closes the pipe. A program need not read it.
+pub(super) async fn feed(mut stdin: impl AsyncWrite + Unpin, payload: Vec<u8>) {
+    // The only failure is that the program has closed its end.
+    let _ = stdin.write_all(&payload).await;
+    let _ = stdin.shutdown().await;
+}
+
+/// Reads to the end of the pipe into `result`; false as soon as there are more than `limit` bytes.
+pub(super) async fn read_result(
+    mut stdout: impl AsyncRead + Unpin,
+    limit: usize,
+    result: &mut Vec<u8>,
+) -> bool {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let Some(bytes) = read_some(&mut stdout, &mut chunk).await {
+        if result.len() + bytes.len() > limit {
+            return false;
+        }
+        result.extend_from_slice(bytes);
+    }
+    true
+}
+
+/// Reads to the end of the pipe into `log`, whose last line may be unfinished then.
+pub(super) async fn read_log(mut stderr: impl AsyncRead + Unpin, log: &mut Log) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let Some(bytes) = read_some(&mut stderr, &mut chunk).await {
+        log.take(bytes);
+    }
+}
+
+/// The next bytes; none at the end of the pipe.
+async fn read_some<'a>(pipe: &mut (impl AsyncRead + Unpin), chunk: &'a mut [u8]) -> Option<&'a [u8]> {
+    loop {
+        match pipe.read(chunk).await {
+            Ok(0) => return None,
+            Ok(count) => return chunk.get(..count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Standard error, line by line: progress goes to its reporter, of the rest the end is kept.
+pub(super) struct Log {
+    progress: ProgressReporter,
+    line: Vec<u8>,
+    tail: VecDeque<u8>,
+    last_line: Option<String>,
+}
+
+impl Log {
+    pub(super) fn new(progress: ProgressReporter) -> Log {
+        Log { progress, line: Vec::new(), tail: VecDeque::new(), last_line: None }
+    }
+
+    /// Takes in a last line that has no end.
+    pub(super) fn end(&mut self) {
+        self.end_line();
+    }
+
+    /// The last line that says something and is not progress.
+    pub(super) fn last_line(&self) -> Option<&str> {
+        self.last_line.as_deref()
+    }
+
+    /// The end of the log, fit to be stored.
+    pub(super) fn tail(&self) -> String {
+        let bytes: Vec<u8> = self.tail.iter().copied().collect();
+        storable(&bytes)
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = match part.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (part, false),
+            };
+            let room = LINE_BYTES.saturating_sub(self.line.len()).min(text.len());
+            self.line.extend(text.iter().take(room));
+            if ends {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = storable(&line);
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        match progress_of(text) {
+            Some((fraction, message)) => self.progress.report(Some(fraction), message),
+            None => {
+                self.tail.extend(line);
+                self.tail.push_back(b'\n');
+                let excess = self.tail.len().saturating_sub(TAIL_BYTES);
+                self.tail.drain(..excess);
+                self.last_line = Some(text.to_owned());
+            }
+        }
+    }
+}
+
+/// `::progress 0.4 message`, the message optional; none for any other line.
+fn progress_of(line: &str) -> Option<(f64, Option<String>)> {
+    let rest = line.strip_prefix("::progress")?.strip_prefix([' ', '\t'])?.trim_start();
+    let (fraction, message) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+    let fraction: f64 = fraction.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction))?;
+    let message = message.trim();
+    Some((fraction, (!message.is_empty()).then(|| message.to_owned())))
+}
+
+/// Text of any origin without what PostgreSQL refuses.
+fn storable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_lines_are_told_from_others() {
+        assert_eq!(progress_of("::progress 0.4 half way"), Some((0.4, Some("half way".to_owned()))));
+        assert_eq!(progress_of("::progress 1"), Some((1.0, None)));
+        for other in
+            ["::progress", "::progress x", "::progress 2 no", "::progress NaN", "::progressive 0.1", "a"]
+        {
+            assert_eq!(progress_of(other), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_long_log_the_end_is_kept_and_of_a_long_line_the_start() {
+        let mut printed = b"first\n".to_vec();
+        printed.extend(vec![b'x'; 3 * LINE_BYTES]);
+        printed.extend(b"\n\n::progress 0.5\nlast \0\xff");
+        let mut log = Log::new(ProgressReporter::default());
+        read_log(printed.as_slice(), &mut log).await;
+        log.end();
+        assert_eq!(log.last_line(), Some("last \u{fffd}\u{fffd}"));
+        assert!(
+            log.tail().len() <= TAIL_BYTES + 8,
+            "replacement characters are longer than what they replace"
+        );
+        assert!(log.tail().starts_with("xx") && log.tail().ends_with("last \u{fffd}\u{fffd}\n"));
+    }
+
+    #[tokio::test]
+    async fn a_result_may_have_its_limit_and_no_byte_more() {
+        let mut result = Vec::new();
+        assert!(read_result(&b"12345"[..], 5, &mut result).await);
+        assert_eq!(result, b"12345");
+        assert!(!read_result(&b"123456"[..], 5, &mut Vec::new()).await);
+    }
+}
