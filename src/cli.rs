@@ -3,6 +3,9 @@
 //! Each command loads the configuration first; a bad one ends with 2 before anything is started or written. A
 //! command that serves ends with 0 on SIGTERM or SIGINT, once it has left everything in order.
 
+mod process;
+
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,7 +15,8 @@ use jobql::postgres::{self, Database};
 use migration::{Migrator, MigratorTrait};
 use sea_orm::SqlxPostgresConnector;
 use sqlx::{ConnectOptions, Connection};
-use tokio::signal::unix::{SignalKind, signal};
+
+use self::process::Role;
 
 /// Exit code of a bad configuration; clap uses the same for a bad flag.
 const BAD_CONFIGURATION: u8 = 2;
@@ -80,8 +84,8 @@ pub fn run() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match command {
-            Command::Serve => serve(config).await,
-            Command::Work => work(config).await,
+            Command::Serve => process::run(config, Role::Serve).await,
+            Command::Work => process::run(config, Role::Work).await,
             Command::Migrate => migrate_only(config).await,
             Command::Schema => Ok(()),
         }
@@ -100,52 +104,6 @@ fn refuse(error: &ConfigError) -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     tracing::error!("{error:#}");
     ExitCode::FAILURE
-}
-
-/// Serves the API and runs jobs until told to stop.
-async fn serve(config: Config) -> anyhow::Result<()> {
-    serve_until_stopped(config).await
-}
-
-/// Runs jobs until told to stop.
-async fn work(config: Config) -> anyhow::Result<()> {
-    serve_until_stopped(config).await
-}
-
-async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
-    let stopped = stop_signal()?;
-    tokio::pin!(stopped);
-    // A stop while the database starts or migrates must not leave it running.
-    let Some(database) = open_unless_stopped(&config, &mut stopped).await? else { return Ok(()) };
-    let served = async {
-        migrate(&database).await?;
-        tracing::info!(database.place = database.place(), "ready");
-        anyhow::Ok(())
-    }
-    .await;
-    if served.is_ok() {
-        stopped.await;
-        tracing::info!("stopping");
-    }
-    database.close().await;
-    served
-}
-
-/// `None` when a stop came first. The opening goes on to its end then, so that what it started is stopped.
-async fn open_unless_stopped(
-    config: &Config,
-    stopped: &mut (impl Future<Output = ()> + Unpin),
-) -> anyhow::Result<Option<Database>> {
-    let opening = postgres::open(config);
-    tokio::pin!(opening);
-    tokio::select! {
-        opened = &mut opening => return Ok(Some(opened?)),
-        () = stopped => tracing::info!("stopping as soon as the database has started"),
-    }
-    if let Ok(database) = opening.await {
-        database.close().await;
-    }
-    Ok(None)
 }
 
 async fn migrate_only(config: Config) -> anyhow::Result<()> {
@@ -170,20 +128,8 @@ async fn migrate(database: &Database) -> anyhow::Result<()> {
     migrated
 }
 
-/// Prints the schema.
+/// Prints the schema. A reader that goes away early, as `head` does, is no failure.
 fn schema() -> ExitCode {
-    eprintln!("error: this build has no GraphQL schema");
-    ExitCode::FAILURE
-}
-
-/// Ends at SIGTERM or SIGINT. The handlers stand as soon as this returns.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+    let _ = std::io::stdout().write_all(jobql::graphql::sdl().as_bytes());
+    ExitCode::SUCCESS
 }

@@ -1,0 +1,168 @@
+//! A process that serves or works, from its start to its end.
+//!
+//! Start: the database, its tables, the listener and the hub, the port, the worker. A port that is taken or an address
+//! that cannot be had ends the start before any job is claimed. Stop, at SIGTERM or SIGINT: `/readyz` says no and
+//! nothing is claimed from then on; sockets are closed, running jobs finish or are given back by the deadline; then what
+//! was handed over is written, and the database is closed last. A second signal does not hurry it.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jobql::config::Config;
+use jobql::events::Events;
+use jobql::http::{self, HttpState};
+use jobql::maintenance;
+use jobql::postgres::{self, Database};
+use jobql::store::Store;
+use jobql::worker::{self, WorkerSettings};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The API and a worker.
+    Serve,
+    /// A worker; with `--listen` its health is served.
+    Work,
+}
+
+/// Where `serve` listens unless told otherwise.
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// Runs until told to stop.
+pub(super) async fn run(config: Config, role: Role) -> anyhow::Result<()> {
+    let stopped = stop_signal()?;
+    tokio::pin!(stopped);
+    // Before anything is started: a port that is taken should not cost a cluster's start.
+    let listener = bind(&config, role).await?;
+    // A stop while the database starts or migrates must not leave it running.
+    let Some(database) = open_unless_stopped(&config, &mut stopped).await? else { return Ok(()) };
+    let ran = match super::migrate(&database).await {
+        Ok(()) => run_on(&database, config, role, listener, stopped).await,
+        Err(error) => Err(error),
+    };
+    database.close().await;
+    ran
+}
+
+async fn bind(config: &Config, role: Role) -> anyhow::Result<Option<TcpListener>> {
+    let address = match (config.listen, role) {
+        (Some(address), _) => address,
+        (None, Role::Serve) => DEFAULT_LISTEN,
+        (None, Role::Work) => return Ok(None),
+    };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// `None` when a stop came first. The opening goes on to its end then, so that what it started is stopped.
+async fn open_unless_stopped(
+    config: &Config,
+    stopped: &mut (impl Future<Output = ()> + Unpin),
+) -> anyhow::Result<Option<Database>> {
+    let opening = postgres::open(config);
+    tokio::pin!(opening);
+    tokio::select! {
+        opened = &mut opening => return Ok(Some(opened?)),
+        () = stopped => tracing::info!("stopping as soon as the database has started"),
+    }
+    if let Ok(database) = opening.await {
+        database.close().await;
+    }
+    Ok(None)
+}
+
+async fn run_on(
+    database: &Database,
+    config: Config,
+    role: Role,
+    listener: Option<TcpListener>,
+    stopped: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let store = Store::new(database.pool.clone(), database.orm.clone());
+    // What runs in the background ends after everything that it helps.
+    let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
+    maintenance::start(&store, &tasks, &background);
+    let stopping = CancellationToken::new();
+    let mut work = tokio::spawn(worker::run(
+        store.clone(),
+        events.clone(),
+        WorkerSettings::of(&config),
+        stopping.clone(),
+    ));
+    let mut http = tokio::spawn(serve_http(listener, role, (store.clone(), events, config), stopping.clone()));
+    tracing::info!(database.place = database.place(), "ready");
+
+    let (mut worked, mut served) = (None, None);
+    tokio::select! {
+        () = stopped => tracing::info!("stopping"),
+        // Neither ends before it is told to, unless it failed.
+        outcome = &mut work => worked = Some(outcome),
+        outcome = &mut http => served = Some(outcome),
+    }
+    stopping.cancel();
+    let served = match served {
+        Some(outcome) => outcome,
+        None => http.await,
+    };
+    let worked = match worked {
+        Some(outcome) => outcome,
+        None => work.await,
+    };
+    background.cancel();
+    tasks.close();
+    tasks.wait().await;
+    store.close().await;
+    served.context("the HTTP server panicked")?.context("the HTTP server failed")?;
+    worked.context("the worker panicked")?.context("the worker failed")
+}
+
+async fn serve_http(
+    listener: Option<TcpListener>,
+    role: Role,
+    (store, events, config): (Store, Events, Arc<Config>),
+    stopping: CancellationToken,
+) -> std::io::Result<()> {
+    let Some(listener) = listener else {
+        stopping.cancelled().await;
+        return Ok(());
+    };
+    let address = listener.local_addr()?;
+    let state = HttpState::new(store, events, config);
+    match role {
+        Role::Serve => {
+            say(&format!("GraphQL API on http://{address}/graphql"));
+            http::serve(listener, http::router(state.clone()), state, stopping).await
+        }
+        Role::Work => {
+            say(&format!("health on http://{address}/healthz and /readyz"));
+            http::serve(listener, http::health_router(state.clone()), state, stopping).await
+        }
+    }
+}
+
+/// Tells on standard output what a person or a script that started us waits for. Nobody need read it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Ends at SIGTERM or SIGINT. The handlers stand as soon as this returns.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
