@@ -20,3 +20,5 @@ pub mod events;
 pub mod maintenance;
 
 pub mod worker;
+
+pub mod graphql;
