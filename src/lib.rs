@@ -22,3 +22,5 @@ pub mod maintenance;
 pub mod worker;
 
 pub mod graphql;
+
+pub mod http;
