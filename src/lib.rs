@@ -20,3 +20,7 @@ pub mod events;
 pub mod maintenance;
 
 pub mod worker;
+
+pub mod graphql;
+
+pub mod http;

@@ -1,0 +1,103 @@
+//! The GraphQL API: its schema, and how a request becomes a response.
+//!
+//! The types are ours, never entities; a resolver parses its arguments, calls one function of the store, converts. A
+//! request goes through [`prepare`], which finds all that can be known to be wrong before anything executes, and then
+//! to the schema. Every error leaves with a code. The schema builds without a database; only executing needs one.
+
+pub mod query;
+
+pub mod mutation;
+
+pub mod subscription;
+
+pub mod job;
+pub mod job_attempt;
+pub mod job_connection;
+pub mod job_error;
+pub mod job_kind;
+pub mod job_progress;
+pub mod job_status;
+pub mod node;
+pub mod queue_position;
+pub mod submit_job;
+
+pub mod date_time;
+pub mod json;
+
+pub mod argument;
+pub mod cursor;
+pub mod loaders;
+
+pub mod error;
+pub mod error_codes;
+
+pub mod document_scan;
+pub mod input_types;
+pub mod request_check;
+
+use std::sync::Arc;
+
+use async_graphql::{SDLExportOptions, SchemaBuilder, ServerError};
+
+use self::error_codes::ErrorCodesFactory;
+use self::loaders::Loaders;
+use self::mutation::Mutation;
+use self::query::Query;
+use self::request_check::{CheckedRequest, RawRequest, RequestCheck};
+use self::subscription::Subscription;
+use crate::config::Config;
+use crate::events::Events;
+use crate::job::viewer::Viewer;
+use crate::store::Store;
+
+/// The schema, ready to execute. Cheap to clone.
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+
+/// What resolvers work with.
+pub struct Parts {
+    /// Where the jobs are.
+    pub store: Store,
+    /// What happens to them.
+    pub events: Events,
+    /// The kinds, and the limits.
+    pub config: Arc<Config>,
+}
+
+/// The schema on these parts.
+pub fn schema(parts: Parts) -> Schema {
+    builder().data(parts).data(RequestCheck::new(&sdl())).finish()
+}
+
+/// The schema in its own language, as `schema.graphql` has it.
+pub fn sdl() -> String {
+    let options =
+        SDLExportOptions::new().include_specified_by().use_space_ident().prefer_single_line_descriptions();
+    let sdl = builder().finish().sdl_with_options(options);
+    let lines = sdl.lines().map(str::trim_end);
+    let mut text = lines.collect::<Vec<_>>().join("\n").trim_end().to_owned();
+    text.push('\n');
+    text
+}
+
+/// The request, checked and on behalf of `viewer`, ready for the schema.
+///
+/// # Errors
+/// What is wrong with it; nothing has been executed.
+pub fn prepare(schema: &Schema, raw: RawRequest, viewer: Viewer) -> Result<CheckedRequest, ServerError> {
+    let missing = || error::internal("the schema was built without its parts");
+    let check = schema.data::<RequestCheck>().ok_or_else(missing)?;
+    let parts = schema.data::<Parts>().ok_or_else(missing)?;
+    let mut checked = check.check(raw)?;
+    let loaders = Loaders::new(parts.store.clone(), viewer.clone());
+    checked.request = checked.request.data(loaders).data(viewer);
+    Ok(checked)
+}
+
+fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+    // The engine's own limits on depth and complexity know no exemption for introspection; the extension has them. Its
+    // recursion limit stays as the last line behind `request_check`.
+    Schema::build(Query, Mutation, Subscription).limit_recursive_depth(64).extension(ErrorCodesFactory)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Arguments that several fields take: what is allowed, told with the argument's name.
+
+use std::time::Duration;
+
+use async_graphql::ID;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::job::submission::{checked_id, in_range};
+
+/// Longest wait for a job's end that one request may ask for.
+const MAX_WAIT_SECONDS: i32 = 25;
+/// Entries of a list that filters.
+const MAX_LIST: usize = 200;
+
+/// The id of a job.
+///
+/// # Errors
+/// `InvalidInput` naming the argument.
+pub fn job_id(argument: &str, id: &ID) -> Result<Uuid> {
+    // Braced, simple and URN forms are refused, so that an id has one spelling.
+    let parsed = Uuid::try_parse(id).ok().filter(|_| id.len() == 36);
+    parsed.ok_or_else(|| Error::invalid(argument, "is not an id; ids are UUIDs as this server made them"))
+}
+
+/// `waitSeconds`; null waits as little as 0.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn wait(seconds: Option<i32>) -> Result<Duration> {
+    let seconds = in_range("waitSeconds", seconds, 0, MAX_WAIT_SECONDS, 0)?;
+    Ok(Duration::from_secs(seconds.unsigned_abs().into()))
+}
+
+/// A client id that filters; any that could exist is allowed.
+///
+/// # Errors
+/// `InvalidInput` naming the argument.
+pub fn id_filter(argument: &str, given: Option<String>) -> Result<Option<String>> {
+    given.map(|given| checked_id(argument, given)).transpose()
+}
+
+/// Names that filter; an empty list is allowed and matches nothing.
+///
+/// # Errors
+/// `InvalidInput` naming the argument.
+pub fn names_filter(argument: &str, given: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
+    let Some(names) = given else { return Ok(None) };
+    if names.len() > MAX_LIST {
+        return Err(Error::invalid(
+            argument,
+            format!("has {} entries; at most {MAX_LIST} are allowed", names.len()),
+        ));
+    }
+    let checked = names.into_iter().enumerate();
+    checked
+        .map(|(index, name)| checked_id(&format!("{argument}[{index}]"), name))
+        .collect::<Result<_>>()
+        .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field<T: std::fmt::Debug>(outcome: Result<T>) -> String {
+        match outcome {
+            Err(Error::InvalidInput { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = Uuid::now_v7();
+        assert_eq!(job_id("id", &id.into()).unwrap(), id);
+        for text in ["", "1", "x", &id.simple().to_string(), &id.urn().to_string(), &id.braced().to_string()]
+        {
+            assert_eq!(field(job_id("jobId", &ID(text.to_owned()))), "jobId");
+        }
+    }
+
+    #[test]
+    fn a_wait_lasts_at_most_25_seconds() {
+        assert_eq!(wait(None).unwrap(), Duration::ZERO);
+        assert_eq!(wait(Some(25)).unwrap(), Duration::from_secs(25));
+        assert_eq!(field(wait(Some(26))), "waitSeconds");
+        assert_eq!(field(wait(Some(-1))), "waitSeconds");
+    }
+
+    #[test]
+    fn filters_may_be_empty_lists_but_not_empty_names() {
+        assert_eq!(names_filter("kind", Some(vec![])).unwrap(), Some(vec![]));
+        assert_eq!(field(names_filter("kind", Some(vec!["a".to_owned(), String::new()]))), "kind[1]");
+        assert_eq!(field(names_filter("queue", Some(vec!["a".to_owned(); 201]))), "queue");
+        assert_eq!(field(id_filter("clientId", Some("a\0".to_owned()))), "clientId");
+    }
+}

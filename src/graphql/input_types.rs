@@ -1,0 +1,260 @@
+//! The input types of our schema, and whether a value fits one.
+//!
+//! async-graphql checks a variable only where a field uses it, while it executes, so that of two mutations the first
+//! would run before the second is refused. This table, read from the exported schema once, lets everything be checked
+//! before.
+
+use std::collections::{HashMap, HashSet};
+
+use async_graphql::parser::parse_schema;
+use async_graphql::parser::types::{
+    BaseType, FieldDefinition, InputValueDefinition, ServiceDocument, Type, TypeKind, TypeSystemDefinition,
+};
+use async_graphql::{Positioned, Value};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct InputTypes {
+    inputs: HashMap<String, Input>,
+    /// By type, by field.
+    fields: HashMap<String, HashMap<String, Field>>,
+}
+
+/// A field of an object or interface.
+#[derive(Debug)]
+pub struct Field {
+    /// Name of its type, without lists and non-null.
+    pub of_type: String,
+    /// Its arguments by name.
+    pub arguments: HashMap<String, Type>,
+}
+
+#[derive(Debug)]
+enum Input {
+    Scalar,
+    Enum(HashSet<String>),
+    Object(HashMap<String, InputField>),
+}
+
+#[derive(Debug)]
+struct InputField {
+    of_type: Type,
+    has_default: bool,
+}
+
+/// Where a value stands: in the document, or in the variables, where JSON has no words of its own for enums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Written in the document.
+    Literal,
+    /// Sent as a variable.
+    Variable,
+}
+
+impl InputTypes {
+    /// The types of a schema; one that cannot be read gives an empty table, which finds nothing wrong.
+    pub fn of_schema(sdl: &str) -> InputTypes {
+        let mut types = InputTypes::default();
+        for scalar in ["Int", "Float", "String", "Boolean", "ID"] {
+            types.inputs.insert(scalar.to_owned(), Input::Scalar);
+        }
+        match parse_schema(sdl) {
+            Ok(document) => types.add(document),
+            Err(error) => tracing::error!(error.cause = %error, "the exported schema cannot be read back"),
+        }
+        types
+    }
+
+    /// The field of an object or interface type.
+    pub fn field(&self, type_name: &str, field: &str) -> Option<&Field> {
+        self.fields.get(type_name)?.get(field)
+    }
+
+    /// Whether the value fits the type; `path` is where it stands, and the start of what is said when it does not.
+    /// A type that is unknown, or is no input, fits everything; validation tells that better.
+    ///
+    /// # Errors
+    /// What is wrong, beginning with the path.
+    pub fn check(&self, of_type: &Type, value: &Value, origin: Origin, path: &str) -> Result<(), String> {
+        match (&of_type.base, value) {
+            (_, Value::Null) if of_type.nullable => Ok(()),
+            (_, Value::Null) => Err(format!("{path}: null, but {of_type} is required")),
+            (BaseType::List(item), Value::List(values)) => values
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, value)| self.check(item, value, origin, &format!("{path}[{index}]"))),
+            // A single value stands for a list of one.
+            (BaseType::List(item), value) => self.check(item, value, origin, path),
+            (BaseType::Named(name), value) => self.check_named(name, value, origin, path),
+        }
+    }
+
+    fn check_named(&self, name: &str, value: &Value, origin: Origin, path: &str) -> Result<(), String> {
+        let fits = match self.inputs.get(name) {
+            None => true,
+            Some(Input::Scalar) => fits_scalar(name, value),
+            Some(Input::Enum(names)) => match (value, origin) {
+                (Value::Enum(word), Origin::Literal) => names.contains(word.as_str()),
+                (Value::String(word), Origin::Variable) => names.contains(word),
+                _ => false,
+            },
+            Some(Input::Object(fields)) => return self.check_object(name, fields, value, origin, path),
+        };
+        if fits { Ok(()) } else { Err(format!("{path}: {} does not fit {name}", shown(value))) }
+    }
+
+    fn check_object(
+        &self,
+        name: &str,
+        fields: &HashMap<String, InputField>,
+        value: &Value,
+        origin: Origin,
+        path: &str,
+    ) -> Result<(), String> {
+        let Value::Object(values) = value else {
+            return Err(format!("{path}: {} does not fit {name}", shown(value)));
+        };
+        if let Some(unknown) = values.keys().find(|key| !fields.contains_key(key.as_str())) {
+            return Err(format!("{path}: {name} has no field {:?}", unknown.as_str()));
+        }
+        for (field, InputField { of_type, has_default }) in fields {
+            match values.get(field.as_str()) {
+                Some(value) => self.check(of_type, value, origin, &format!("{path}.{field}"))?,
+                None if of_type.nullable || *has_default => {}
+                None => return Err(format!("{path}.{field}: missing, but {of_type} is required")),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, document: ServiceDocument) {
+        for definition in document.definitions {
+            let TypeSystemDefinition::Type(definition) = definition else { continue };
+            let name = definition.node.name.node.to_string();
+            match definition.node.kind {
+                TypeKind::Scalar => {
+                    self.inputs.insert(name, Input::Scalar);
+                }
+                TypeKind::Enum(kind) => {
+                    let values = kind.values.into_iter().map(|value| value.node.value.node.to_string());
+                    self.inputs.insert(name, Input::Enum(values.collect()));
+                }
+                TypeKind::InputObject(kind) => {
+                    self.inputs
+                        .insert(name, Input::Object(kind.fields.into_iter().map(input_field).collect()));
+                }
+                TypeKind::Object(kind) => self.add_fields(name, kind.fields),
+                TypeKind::Interface(kind) => self.add_fields(name, kind.fields),
+                TypeKind::Union(_) => {}
+            }
+        }
+    }
+
+    fn add_fields(&mut self, name: String, fields: Vec<Positioned<FieldDefinition>>) {
+        let fields = fields.into_iter().map(|field| {
+            let field = field.node;
+            let arguments = field.arguments.into_iter();
+            let arguments =
+                arguments.map(|each| (each.node.name.node.to_string(), each.node.ty.node)).collect();
+            let of_type = innermost(&field.ty.node.base).to_owned();
+            (field.name.node.to_string(), Field { of_type, arguments })
+        });
+        self.fields.insert(name, fields.collect());
+    }
+}
+
+fn input_field(field: Positioned<InputValueDefinition>) -> (String, InputField) {
+    let field = field.node;
+    let has_default = field.default_value.is_some();
+    (field.name.node.to_string(), InputField { of_type: field.ty.node, has_default })
+}
+
+fn innermost(base: &BaseType) -> &str {
+    match base {
+        BaseType::Named(name) => name.as_str(),
+        BaseType::List(item) => innermost(&item.base),
+    }
+}
+
+/// The scalars as the specification has them; `DateTime` is text here, and read where its argument has a name.
+fn fits_scalar(name: &str, value: &Value) -> bool {
+    match (name, value) {
+        ("Int", Value::Number(number)) => number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+        ("Float", Value::Number(_)) | ("String" | "ID" | "DateTime", Value::String(_)) => true,
+        ("Boolean", Value::Boolean(_)) => true,
+        ("ID", Value::Number(number)) => number.is_i64() || number.is_u64(),
+        ("Int" | "Float" | "String" | "Boolean" | "ID" | "DateTime", _) => false,
+        _ => true,
+    }
+}
+
+/// A value in a message, shortened, as it may be large.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Enum(word) => word.to_string(),
+        Value::String(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
+        Value::List(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Binary(_) => "binary data".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(of_type: &str, value: serde_json::Value, origin: Origin) -> Result<(), String> {
+        let types = InputTypes::of_schema(
+            "type Query { f(a: Int!): [[T!]!]! } type T { x: Int } enum E { A B } scalar JSON
+             input I { e: E, need: Int!, have: Int! = 1, list: [I!], any: JSON! = {} }
+             schema { query: Query }",
+        );
+        assert_eq!(types.field("Query", "f").unwrap().of_type, "T");
+        let value = Value::from_json(value).unwrap();
+        types.check(&Type::new(of_type).unwrap(), &value, origin, "$v")
+    }
+
+    #[test]
+    fn variables_are_held_to_their_types() {
+        use serde_json::json;
+        let variable = |of_type: &str, value| check(of_type, value, Origin::Variable);
+        for (of_type, value) in [
+            ("Int", json!(null)),
+            ("Int!", json!(2_147_483_647)),
+            ("Float!", json!(1)),
+            ("ID", json!(7)),
+            ("E!", json!("A")),
+            ("[Int!]!", json!([])),
+            ("[Int!]", json!(1)),
+            ("I!", json!({"need": 1, "list": [{"need": 2}], "any": [null, {"x": 1.5}]})),
+            ("Unknown!", json!({"a": 1})),
+        ] {
+            assert_eq!(variable(of_type, value.clone()), Ok(()), "{of_type} {value}");
+        }
+        for (of_type, value, place) in [
+            ("Int!", json!(null), "$v:"),
+            ("Int", json!(2_147_483_648_i64), "$v:"),
+            ("Int", json!(1.0), "$v:"),
+            ("Int", json!("1"), "$v:"),
+            ("String", json!(1), "$v:"),
+            ("E", json!("C"), "$v:"),
+            ("[Int!]", json!([1, null]), "$v[1]:"),
+            ("I", json!([1]), "$v:"),
+            ("I", json!({}), "$v.need:"),
+            ("I", json!({"need": 1, "more": 2}), "$v:"),
+            ("I", json!({"need": 1, "have": null}), "$v.have:"),
+            ("I", json!({"need": 1, "list": [{"need": 2, "e": 3}]}), "$v.list[0].e:"),
+        ] {
+            let said = variable(of_type, value.clone()).unwrap_err();
+            assert!(said.starts_with(place), "{of_type} {value}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_literal_string_is_no_enum() {
+        assert!(check("E", serde_json::json!("A"), Origin::Literal).is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! The type `Job`.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, Result};
+use entity::job;
+
+use super::date_time::DateTime;
+use super::job_attempt::JobAttempt;
+use super::job_error::JobError;
+use super::job_progress::JobProgress;
+use super::job_status::JobStatus;
+use super::json::Json;
+use super::loaders::Loaders;
+use super::queue_position::QueuePosition;
+
+/// A job as it stood when it was read.
+#[derive(Clone, Debug)]
+pub struct Job(Arc<job::Model>);
+
+impl From<job::Model> for Job {
+    fn from(job: job::Model) -> Job {
+        Job(Arc::new(job))
+    }
+}
+
+impl From<Arc<job::Model>> for Job {
+    fn from(job: Arc<job::Model>) -> Job {
+        Job(job)
+    }
+}
+
+/// A piece of work that was submitted.
+#[Object]
+impl Job {
+    /// UUIDv7, made by the server.
+    #[graphql(complexity = 0)]
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// The last sixteen hex digits of the id: the short tag in every log line about this job.
+    #[graphql(complexity = 0)]
+    async fn handle(&self) -> String {
+        let (_, low) = self.0.id.as_u64_pair();
+        format!("{low:016x}")
+    }
+
+    /// Who submitted it.
+    #[graphql(complexity = 0)]
+    async fn client_id(&self) -> &str {
+        &self.0.client_id
+    }
+
+    /// The client's own id for the submit, or the job's id where the client gave none.
+    #[graphql(complexity = 0)]
+    async fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// What is to be done: a name of jobKinds.
+    #[graphql(complexity = 0)]
+    async fn kind(&self) -> &str {
+        &self.0.kind
+    }
+
+    /// The queue that it waits in.
+    #[graphql(complexity = 0)]
+    async fn queue(&self) -> &str {
+        &self.0.queue
+    }
+
+    /// Shown to people; the submitter's label, else the last path segment of the first URL or file name in the
+    /// payload, else the kind.
+    #[graphql(complexity = 0)]
+    async fn display_name(&self) -> &str {
+        &self.0.display_name
+    }
+
+    /// Where it stands.
+    #[graphql(complexity = 0)]
+    async fn status(&self) -> JobStatus {
+        self.0.status.into()
+    }
+
+    /// Rises by one with every visible change of this job, without gaps.
+    #[graphql(complexity = 0)]
+    async fn version(&self) -> i32 {
+        self.0.version
+    }
+
+    /// Lower runs first.
+    #[graphql(complexity = 0)]
+    async fn priority(&self) -> i32 {
+        self.0.priority.into()
+    }
+
+    /// Its input.
+    #[graphql(complexity = 0)]
+    async fn payload(&self) -> Json {
+        Json::OfJob(self.0.clone(), |job| &job.payload)
+    }
+
+    /// Its output; null unless it is DONE.
+    #[graphql(complexity = 0)]
+    async fn result(&self) -> Option<Json> {
+        self.0.result.as_ref()?;
+        Some(Json::OfJob(self.0.clone(), |job| job.result.as_ref().unwrap_or(&serde_json::Value::Null)))
+    }
+
+    /// Why it failed; null unless its status is ERROR.
+    #[graphql(complexity = "child_complexity")]
+    async fn error(&self) -> Option<JobError> {
+        self.0.error.as_ref().map(JobError::from_stored)
+    }
+
+    /// How far the latest attempt is; null until its worker says so.
+    #[graphql(complexity = "child_complexity")]
+    async fn progress(&self) -> Option<JobProgress> {
+        JobProgress::of(&self.0)
+    }
+
+    /// Attempts used since they were last granted.
+    #[graphql(complexity = 0)]
+    async fn attempt(&self) -> i32 {
+        self.0.attempt.into()
+    }
+
+    /// Attempts granted.
+    #[graphql(complexity = 0)]
+    async fn max_attempts(&self) -> i32 {
+        self.0.max_attempts.into()
+    }
+
+    /// One entry per attempt that ended, oldest first.
+    async fn attempts(&self, ctx: &Context<'_>) -> Result<Vec<JobAttempt>> {
+        let stored = ctx.data::<Loaders>()?.attempts(self.0.id).await?;
+        let attempts = stored.iter().map(JobAttempt::from_stored);
+        Ok(attempts.chain(JobAttempt::that_ended_well(&self.0)).collect())
+    }
+
+    /// When it was submitted.
+    #[graphql(complexity = 0)]
+    async fn created_at(&self) -> DateTime {
+        self.0.created_at.into()
+    }
+
+    /// When it became, or becomes, ready.
+    #[graphql(complexity = 0)]
+    async fn run_at(&self) -> DateTime {
+        self.0.run_at.into()
+    }
+
+    /// Start of the latest attempt.
+    #[graphql(complexity = 0)]
+    async fn started_at(&self) -> Option<DateTime> {
+        self.0.started_at.map(DateTime::from)
+    }
+
+    /// When it became terminal.
+    #[graphql(complexity = 0)]
+    async fn finished_at(&self) -> Option<DateTime> {
+        self.0.finished_at.map(DateTime::from)
+    }
+
+    /// When it was asked to stop.
+    #[graphql(complexity = 0)]
+    async fn cancel_requested_at(&self) -> Option<DateTime> {
+        self.0.cancel_requested_at.map(DateTime::from)
+    }
+
+    /// Null once the job is terminal or while it is not ready.
+    async fn queue_position(&self, ctx: &Context<'_>) -> Result<Option<QueuePosition>> {
+        if !matches!(self.0.status, entity::JobStatus::Pending | entity::JobStatus::Running) {
+            return Ok(None);
+        }
+        let position = ctx.data::<Loaders>()?.position(self.0.id).await?;
+        // It may have moved on since the job was read.
+        let active = position.filter(|position| position.position().is_some());
+        Ok(active.map(|position| QueuePosition::new(self.0.id, &position)))
+    }
+}

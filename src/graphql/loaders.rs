@@ -1,0 +1,92 @@
+//! Reads of what belongs to many jobs at once, one statement for all of them.
+//!
+//! Made anew for each request, on behalf of its viewer, and without a cache: a subscription lives for hours.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use async_graphql::dataloader::{DataLoader, Loader};
+use async_graphql::runtime::{TokioSpawner, TokioTimer};
+use async_graphql::{Error, Result};
+use entity::attempt;
+use uuid::Uuid;
+
+use crate::job::viewer::Viewer;
+use crate::store::Store;
+use crate::store::position::Position;
+
+/// Jobs of one statement.
+const MAX_BATCH: usize = 1_000;
+
+/// The loaders of a request. One that is not used costs nothing.
+pub struct Loaders {
+    store: Store,
+    viewer: Viewer,
+    attempts: OnceLock<DataLoader<AttemptLoader>>,
+    positions: OnceLock<DataLoader<PositionLoader>>,
+}
+
+impl Loaders {
+    /// Loaders on behalf of `viewer`.
+    pub fn new(store: Store, viewer: Viewer) -> Loaders {
+        Loaders { store, viewer, attempts: OnceLock::new(), positions: OnceLock::new() }
+    }
+
+    /// The job's attempts that did not end well, oldest first.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn attempts(&self, job_id: Uuid) -> Result<Vec<attempt::Model>> {
+        let loader = self.attempts.get_or_init(|| {
+            data_loader(AttemptLoader { store: self.store.clone(), viewer: self.viewer.clone() })
+        });
+        Ok(loader.load_one(job_id).await?.unwrap_or_default())
+    }
+
+    /// The job's position; none when there is no such job.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn position(&self, job_id: Uuid) -> Result<Option<Position>> {
+        let loader = self.positions.get_or_init(|| {
+            data_loader(PositionLoader { store: self.store.clone(), viewer: self.viewer.clone() })
+        });
+        loader.load_one(job_id).await
+    }
+}
+
+fn data_loader<L>(loader: L) -> DataLoader<L> {
+    DataLoader::new(loader, TokioSpawner::current(), TokioTimer::default()).max_batch_size(MAX_BATCH)
+}
+
+struct AttemptLoader {
+    store: Store,
+    viewer: Viewer,
+}
+
+impl Loader<Uuid> for AttemptLoader {
+    type Value = Vec<attempt::Model>;
+    type Error = Error;
+
+    async fn load(&self, job_ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<attempt::Model>>> {
+        let mut by_job: HashMap<Uuid, Vec<attempt::Model>> = HashMap::new();
+        for attempt in self.store.attempts(&self.viewer, job_ids).await? {
+            by_job.entry(attempt.job_id).or_default().push(attempt);
+        }
+        Ok(by_job)
+    }
+}
+
+struct PositionLoader {
+    store: Store,
+    viewer: Viewer,
+}
+
+impl Loader<Uuid> for PositionLoader {
+    type Value = Position;
+    type Error = Error;
+
+    async fn load(&self, job_ids: &[Uuid]) -> Result<HashMap<Uuid, Position>> {
+        Ok(self.store.positions(&self.viewer, job_ids).await?)
+    }
+}

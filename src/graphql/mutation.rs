@@ -1,0 +1,87 @@
+//! The type `Mutation`.
+
+use async_graphql::{Context, ID, Object, Result};
+
+use super::job::Job;
+use super::submit_job::{SubmitJobInput, SubmitJobPayload};
+use super::{Parts, argument};
+use crate::error::Error;
+use crate::job::submission::in_range;
+use crate::job::viewer::Viewer;
+
+/// Jobs of one `submitJobs`.
+const MAX_SUBMITS: usize = 1_000;
+
+/// Everything that can be changed.
+pub struct Mutation;
+
+/// Everything that can be changed.
+#[Object]
+impl Mutation {
+    /// waitSeconds (0 to 25): answer once the job is terminal, at the latest after that time.
+    async fn submit_job(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What is to be done.")] input: SubmitJobInput,
+        #[graphql(default = 0, desc = "How long to wait for the job's end, 0 to 25.")] wait_seconds: Option<
+            i32,
+        >,
+    ) -> Result<SubmitJobPayload> {
+        let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
+        let wait = argument::wait(wait_seconds)?;
+        let mut submitted = parts.store.submit(input.into_new_job("input", viewer, &parts.config)?).await?;
+        if !wait.is_zero() && !submitted.job.status.is_terminal() {
+            // The submit is committed: when the wait fails, the job as it was submitted is still a true answer.
+            if let Ok(Some(job)) = parts.events.await_terminal(viewer, submitted.job.id, wait).await {
+                submitted.job = job;
+            }
+        }
+        Ok(submitted.into())
+    }
+
+    /// All or nothing; at most 1,000. The order of the inputs is their order of age.
+    async fn submit_jobs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What is to be done, oldest first.")] inputs: Vec<SubmitJobInput>,
+    ) -> Result<Vec<SubmitJobPayload>> {
+        let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
+        if inputs.len() > MAX_SUBMITS {
+            let problem = format!("has {} entries; at most {MAX_SUBMITS} are allowed", inputs.len());
+            return Err(Error::invalid("inputs", problem).into());
+        }
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let new_jobs = inputs
+            .into_iter()
+            .enumerate()
+            .map(|(index, input)| input.into_new_job(&format!("inputs[{index}]"), viewer, &parts.config))
+            .collect::<crate::error::Result<Vec<_>>>()?;
+        let submitted = parts.store.submit_all(new_jobs).await?;
+        Ok(submitted.into_iter().map(SubmitJobPayload::from).collect())
+    }
+
+    /// Idempotent. A waiting job is cancelled at once; a running one is asked to stop, and is cancelled when its
+    /// worker says so or is gone.
+    async fn cancel_job(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] id: ID,
+    ) -> Result<Job> {
+        let id = argument::job_id("id", &id)?;
+        Ok(ctx.data::<Parts>()?.store.cancel_job(ctx.data::<Viewer>()?, id).await?.into())
+    }
+
+    /// ERROR or CANCELLED back to PENDING, history kept.
+    async fn retry_job(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] id: ID,
+        #[graphql(desc = "0 to 32767; the job's present one when omitted.")] priority: Option<i32>,
+    ) -> Result<Job> {
+        let id = argument::job_id("id", &id)?;
+        let priority = priority.map(|given| in_range("priority", Some(given), 0, i16::MAX, 0)).transpose()?;
+        Ok(ctx.data::<Parts>()?.store.retry_job(ctx.data::<Viewer>()?, id, priority).await?.into())
+    }
+}

@@ -1,0 +1,116 @@
+//! The type `Query`.
+
+use async_graphql::{Context, ID, Object, Result};
+
+use super::cursor::CursorSeal;
+use super::date_time::DateTime;
+use super::job::Job;
+use super::job_connection::{JobConnection, Paging, page_complexity};
+use super::job_kind::JobKind;
+use super::job_status::JobStatus;
+use super::node::Node;
+use super::queue_position::QueuePosition;
+use super::{Parts, argument};
+use crate::job::submission::checked_id;
+use crate::job::viewer::Viewer;
+use crate::store::list::JobFilter;
+
+/// Everything that can be read.
+pub struct Query;
+
+/// Everything that can be read.
+#[Object]
+impl Query {
+    /// Whatever has this id; null when there is none, or it is another client's.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of a job.")] id: ID,
+    ) -> Result<Option<Node>> {
+        let id = argument::job_id("id", &id)?;
+        let job = ctx.data::<Parts>()?.store.job(ctx.data::<Viewer>()?, id).await?;
+        Ok(job.map(|job| Node::Job(job.into())))
+    }
+
+    /// Null when there is none, or it is another client's. With waitSeconds (0 to 25) answers when it is terminal, at
+    /// the latest after that time.
+    async fn job(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] id: ID,
+        #[graphql(default = 0, desc = "How long to wait for its end, 0 to 25.")] wait_seconds: Option<i32>,
+    ) -> Result<Option<Job>> {
+        let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
+        let (id, wait) = (argument::job_id("id", &id)?, argument::wait(wait_seconds)?);
+        let job = if wait.is_zero() {
+            parts.store.job(viewer, id).await?
+        } else {
+            parts.events.await_terminal(viewer, id, wait).await?
+        };
+        Ok(job.map(Job::from))
+    }
+
+    /// The job that a client submitted under its own request id.
+    async fn job_by_request(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The client that submitted it.")] client_id: String,
+        #[graphql(desc = "The client's own id for the submit.")] request_id: String,
+    ) -> Result<Option<Job>> {
+        let client_id = checked_id("clientId", client_id)?;
+        let request_id = checked_id("requestId", request_id)?;
+        let store = &ctx.data::<Parts>()?.store;
+        Ok(store.job_by_request(ctx.data::<Viewer>()?, &client_id, &request_id).await?.map(Job::from))
+    }
+
+    /// Newest first, by id. Arguments combine with AND. An omitted or null filter does not filter; an empty list
+    /// matches nothing. first/last: 1 to 200, 50 when neither is given; anything else is BAD_USER_INPUT.
+    #[graphql(complexity = "page_complexity(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the API")]
+    async fn jobs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "In any of these states.")] status: Option<Vec<JobStatus>>,
+        #[graphql(desc = "Submitted by this client.")] client_id: Option<String>,
+        #[graphql(desc = "Of any of these kinds.")] kind: Option<Vec<String>>,
+        #[graphql(desc = "In any of these queues.")] queue: Option<Vec<String>>,
+        #[graphql(desc = "Part of this workflow.")] workflow_id: Option<ID>,
+        #[graphql(desc = "Submitted after this instant.")] created_after: Option<DateTime>,
+        #[graphql(desc = "Submitted before this instant.")] created_before: Option<DateTime>,
+        #[graphql(desc = "How many of the newest, 1 to 200.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor, which are older.")] after: Option<String>,
+        #[graphql(desc = "How many of the oldest, 1 to 200.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor, which are newer.")] before: Option<String>,
+    ) -> Result<JobConnection> {
+        let viewer = ctx.data::<Viewer>()?;
+        let filter = JobFilter {
+            status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
+            client_id: argument::id_filter("clientId", client_id)?,
+            kind: argument::names_filter("kind", kind)?,
+            queue: argument::names_filter("queue", queue)?,
+            workflow_id: workflow_id.map(|id| argument::job_id("workflowId", &id)).transpose()?,
+            created_after: created_after.map(|at| at.instant("createdAfter")).transpose()?,
+            created_before: created_before.map(|at| at.instant("createdBefore")).transpose()?,
+        };
+        let seal = CursorSeal::of(viewer, &filter);
+        let page = Paging { first, after, last, before }.page(&seal)?;
+        let jobs = ctx.data::<Parts>()?.store.list_jobs(viewer, &filter, &page).await?;
+        Ok(JobConnection::new(jobs, filter, seal))
+    }
+
+    /// Null for an unknown job.
+    async fn queue_position(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] job_id: ID,
+    ) -> Result<Option<QueuePosition>> {
+        let id = argument::job_id("jobId", &job_id)?;
+        let positions = ctx.data::<Parts>()?.store.positions(ctx.data::<Viewer>()?, &[id]).await?;
+        Ok(positions.get(&id).map(|position| QueuePosition::new(id, position)))
+    }
+
+    /// The kinds of jobs that can be submitted, by name.
+    async fn job_kinds(&self, ctx: &Context<'_>) -> Result<Vec<JobKind>> {
+        Ok(ctx.data::<Parts>()?.config.kinds.iter().map(JobKind::from).collect())
+    }
+}

@@ -1,0 +1,279 @@
+//! Everything that can be known to be wrong with a request, found before anything executes.
+//!
+//! In order: the document's text ([`document_scan`](super::document_scan)), its syntax, which operation is meant, its
+//! variables, and its shape with all fragments in place. The engine's own validation follows; it knows the schema, but
+//! starts executing before it looks at variables, and walks fragments without a bound. The document is parsed once and
+//! handed on.
+
+use std::sync::Arc;
+
+use async_graphql::parser::parse_query;
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
+    SelectionSet,
+};
+use async_graphql::{Positioned, Request, ServerError, Value, Variables};
+
+use super::document_scan;
+use super::error::Code;
+use super::error_codes::RequestState;
+use super::input_types::{InputTypes, Origin};
+
+/// Selections of an operation with all its fragments in place.
+const MAX_SELECTIONS: usize = 10_000;
+/// Nesting of selection sets, with those of fragments.
+const MAX_NESTING: usize = 60;
+/// Nesting of introspection's lists: `types { fields { type { fields` multiplies the schema with itself.
+const MAX_INTROSPECTION_LISTS: usize = 3;
+
+/// A request as a transport received it.
+#[derive(Debug, Default)]
+pub struct RawRequest {
+    /// The document.
+    pub query: String,
+    /// Which of its operations.
+    pub operation_name: Option<String>,
+    /// Values of its variables.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A request that may be executed.
+#[derive(Debug)]
+pub struct CheckedRequest {
+    /// With the parsed document and its state.
+    pub request: Request,
+    /// What kind of operation it is.
+    pub operation: OperationType,
+    /// Tells whether execution began.
+    pub state: Arc<RequestState>,
+}
+
+/// Checks requests against the schema's types.
+#[derive(Debug)]
+pub struct RequestCheck {
+    types: InputTypes,
+}
+
+impl RequestCheck {
+    /// A check against this schema.
+    pub fn new(sdl: &str) -> RequestCheck {
+        RequestCheck { types: InputTypes::of_schema(sdl) }
+    }
+
+    /// The request, ready to be executed.
+    ///
+    /// # Errors
+    /// What is wrong with it, with codes; nothing has been executed.
+    pub fn check(&self, raw: RawRequest) -> Result<CheckedRequest, ServerError> {
+        document_scan::scan(&raw.query)?;
+        let document = parse_query(&raw.query).map_err(|error| {
+            let mut error = ServerError::from(error);
+            super::error::set_code(&mut error, Code::ParseFailed.as_str());
+            error
+        })?;
+        let operation = chosen(&document, raw.operation_name.as_deref())?;
+        let variables = self.checked_variables(&operation.node, raw.variables)?;
+        let operation_type = operation.node.ty;
+        let introspection_only = self.check_shape(&document, operation)?;
+
+        let state = Arc::new(RequestState { introspection_only, ..RequestState::default() });
+        let mut request = Request::new(raw.query).variables(variables).data(state.clone());
+        request.operation_name = raw.operation_name;
+        request.set_parsed_query(document);
+        Ok(CheckedRequest { request, operation: operation_type, state })
+    }
+
+    fn checked_variables(
+        &self,
+        operation: &OperationDefinition,
+        mut raw: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Variables, ServerError> {
+        let mut variables = Variables::default();
+        for definition in &operation.variable_definitions {
+            let (name, of_type) = (&definition.node.name.node, &definition.node.var_type.node);
+            let refused = |message: String| {
+                let mut error = Code::ValidationFailed.error(message);
+                error.locations = vec![definition.pos];
+                error
+            };
+            match raw.remove(name.as_str()) {
+                Some(value) => {
+                    let value = Value::from_json(value)
+                        .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?;
+                    self.types
+                        .check(of_type, &value, Origin::Variable, &format!("${name}"))
+                        .map_err(refused)?;
+                    variables.insert(name.clone(), value);
+                }
+                None if of_type.nullable || definition.node.default_value.is_some() => {}
+                None => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
+            }
+        }
+        // What the operation does not declare is ignored, as the specification has it.
+        Ok(variables)
+    }
+
+    /// Holds the operation with its fragments to the limits; true when it asks for the schema only.
+    fn check_shape(
+        &self,
+        document: &ExecutableDocument,
+        operation: &Positioned<OperationDefinition>,
+    ) -> Result<bool, ServerError> {
+        let root = match operation.node.ty {
+            OperationType::Query => "Query",
+            OperationType::Mutation => "Mutation",
+            OperationType::Subscription => "Subscription",
+        };
+        let mut walk = Walk {
+            types: &self.types,
+            document,
+            left: MAX_SELECTIONS,
+            fragments: Vec::new(),
+            root_fields: 0,
+            own_root_fields: 0,
+        };
+        let place = Place { parent: Some(root), depth: 0, nesting: 0, introspection_lists: 0 };
+        walk.selection_set(&operation.node.selection_set.node, place)?;
+        if operation.node.ty == OperationType::Subscription && walk.root_fields != 1 {
+            let mut error = Code::ValidationFailed.error("a subscription must select exactly one root field");
+            error.locations = vec![operation.pos];
+            return Err(error);
+        }
+        Ok(walk.own_root_fields == 0)
+    }
+}
+
+/// The operation that is meant.
+fn chosen<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Result<&'a Positioned<OperationDefinition>, ServerError> {
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Ok(operation),
+        (DocumentOperations::Multiple(operations), Some(name)) if operations.contains_key(name) => operations
+            .get(name)
+            .ok_or_else(|| Code::ValidationFailed.error("the document has no such operation")),
+        (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => operations
+            .values()
+            .next()
+            .ok_or_else(|| Code::ValidationFailed.error("the document has no operation")),
+        (DocumentOperations::Multiple(_), None) => {
+            Err(Code::ValidationFailed
+                .error("the document has several operations; name one as operationName"))
+        }
+        (_, Some(name)) => {
+            let shown: String = name.chars().take(64).collect();
+            Err(Code::ValidationFailed.error(format!("the document has no operation named {shown:?}")))
+        }
+    }
+}
+
+/// A walk through an operation with its fragments in place.
+struct Walk<'a> {
+    types: &'a InputTypes,
+    document: &'a ExecutableDocument,
+    /// Selections that may still come.
+    left: usize,
+    /// The fragments that are open, outermost first.
+    fragments: Vec<&'a str>,
+    root_fields: usize,
+    /// Those that are not introspection.
+    own_root_fields: usize,
+}
+
+/// Where a selection set stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The type it selects from, as far as that is known.
+    parent: Option<&'a str>,
+    /// Fields around it.
+    depth: usize,
+    /// Selection sets around it.
+    nesting: usize,
+    /// Lists of introspection around it.
+    introspection_lists: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn selection_set(&mut self, set: &'a SelectionSet, place: Place<'a>) -> Result<(), ServerError> {
+        if place.nesting > MAX_NESTING {
+            let message = format!("the document is nested more than {MAX_NESTING} levels deep");
+            return Err(Code::QueryTooComplex.error(message));
+        }
+        for selection in &set.items {
+            let Some(left) = self.left.checked_sub(1) else {
+                let message = format!("the document selects more than {MAX_SELECTIONS} fields");
+                return Err(Code::QueryTooComplex.error(message));
+            };
+            self.left = left;
+            let inner = Place { nesting: place.nesting + 1, ..place };
+            match &selection.node {
+                Selection::Field(field) => self.field(&field.node, inner)?,
+                Selection::InlineFragment(fragment) => {
+                    let on = fragment.node.type_condition.as_ref().map(|on| on.node.on.node.as_str());
+                    let parent = on.or(place.parent);
+                    self.selection_set(&fragment.node.selection_set.node, Place { parent, ..inner })?;
+                }
+                Selection::FragmentSpread(spread) => {
+                    let name = spread.node.fragment_name.node.as_str();
+                    // One that is not defined is told by validation.
+                    let Some(fragment) = self.document.fragments.get(name) else { continue };
+                    if self.fragments.contains(&name) {
+                        let mut error =
+                            Code::ValidationFailed.error(format!("the fragment {name:?} spreads itself"));
+                        error.locations = vec![spread.pos];
+                        return Err(error);
+                    }
+                    self.fragments.push(name);
+                    let parent = Some(fragment.node.type_condition.node.on.node.as_str());
+                    self.selection_set(&fragment.node.selection_set.node, Place { parent, ..inner })?;
+                    self.fragments.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, field: &'a Field, place: Place<'a>) -> Result<(), ServerError> {
+        let name = field.name.node.as_str();
+        if place.depth == 0 {
+            self.root_fields += 1;
+            self.own_root_fields += usize::from(!name.starts_with("__"));
+        }
+        let known = place.parent.and_then(|parent| self.types.field(parent, name));
+        let is_introspection = known.is_none();
+        let lists = place.introspection_lists
+            + usize::from(
+                is_introspection
+                    && matches!(name, "fields" | "inputFields" | "interfaces" | "possibleTypes" | "types"),
+            );
+        if lists > MAX_INTROSPECTION_LISTS {
+            return Err(Code::QueryTooComplex.error("introspection nests its lists too deeply"));
+        }
+        if let Some(known) = known {
+            for (argument, value) in &field.arguments {
+                let of_type = known.arguments.get(argument.node.as_str());
+                // With variables inside it is validation's, which puts their values in.
+                let (Some(of_type), Some(constant)) = (of_type, value.node.clone().into_const()) else {
+                    continue;
+                };
+                let path = format!("{name}({})", argument.node);
+                self.types.check(of_type, &constant, Origin::Literal, &path).map_err(|message| {
+                    let mut error = Code::ValidationFailed.error(message);
+                    error.locations = vec![value.pos];
+                    error
+                })?;
+            }
+        }
+        let inner = Place {
+            parent: known.map(|known| known.of_type.as_str()),
+            depth: place.depth + 1,
+            introspection_lists: lists,
+            ..place
+        };
+        self.selection_set(&field.selection_set.node, inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! The type `Subscription`.
+
+use async_graphql::{Context, Error, ID, Result, Subscription};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use super::job::Job;
+use super::job_status::JobStatus;
+use super::{Parts, argument};
+use crate::error::Error as DomainError;
+use crate::events::EventFilter;
+use crate::job::viewer::Viewer;
+
+/// Everything that can be watched.
+pub struct Subscription;
+
+/// Everything that can be watched.
+#[Subscription]
+impl Subscription {
+    /// With id: the job as it stands first (unless afterVersion says the caller has that version), then every later
+    /// state it is seen in, never an older version, the terminal one always (unless a retry has left it by then), then
+    /// the stream completes. Without id: every job that matches the filter, in each state it is seen in from now on.
+    /// An unknown id, or another client's, is NOT_FOUND.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the API")]
+    async fn job_updated(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "This job only; the filters below cannot stand with it.")] id: Option<ID>,
+        #[graphql(desc = "Submitted by this client.")] client_id: Option<String>,
+        #[graphql(desc = "Of any of these kinds.")] kind: Option<Vec<String>>,
+        #[graphql(desc = "In any of these queues.")] queue: Option<Vec<String>>,
+        #[graphql(desc = "In any of these states.")] status: Option<Vec<JobStatus>>,
+        #[graphql(desc = "The version of the job id that the caller has.")] after_version: Option<i32>,
+    ) -> Result<BoxStream<'static, Result<Job>>> {
+        let (events, viewer) = (&ctx.data::<Parts>()?.events, ctx.data::<Viewer>()?);
+        let filter = EventFilter {
+            client_id: argument::id_filter("clientId", client_id)?,
+            kind: argument::names_filter("kind", kind)?,
+            queue: argument::names_filter("queue", queue)?,
+            status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
+        };
+        let jobs = match id {
+            Some(id) => {
+                let id = argument::job_id("id", &id)?;
+                refuse_filter_with_id(&filter)?;
+                events.follow_job(viewer, id, after_version).await?
+            }
+            None if after_version.is_some() => {
+                return Err(DomainError::invalid("afterVersion", "needs an id").into());
+            }
+            None => events.follow_jobs(viewer, filter),
+        };
+        Ok(jobs.map(|job| job.map(Job::from).map_err(Error::from)).boxed())
+    }
+}
+
+/// A filter beside an id would have to hide states of the job that was asked for, the terminal one perhaps.
+fn refuse_filter_with_id(filter: &EventFilter) -> crate::error::Result<()> {
+    let given = [
+        ("clientId", filter.client_id.is_some()),
+        ("kind", filter.kind.is_some()),
+        ("queue", filter.queue.is_some()),
+        ("status", filter.status.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((argument, _)) => Err(DomainError::invalid(argument, "cannot stand with an id")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,78 @@
+//! What a GraphQL request over HTTP is answered with, and the one table of its status codes.
+
+use async_graphql::ServerError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::negotiation::MediaType;
+use crate::graphql::error::{Code, internal};
+
+/// How far a request came.
+#[derive(Debug)]
+pub enum Answer {
+    /// Not a request that GraphQL could look at; this status, whatever was accepted.
+    Refused(StatusCode, ServerError),
+    /// The same, for a method; with the ones that are allowed.
+    MethodNotAllowed(ServerError, &'static str),
+    /// Found wrong before execution began.
+    RequestErrors(Vec<ServerError>),
+    /// Executed, with or without errors.
+    Executed(async_graphql::Response),
+}
+
+impl Answer {
+    /// 400.
+    pub fn bad_request(problem: impl Into<String>) -> Answer {
+        Answer::Refused(StatusCode::BAD_REQUEST, Code::BadRequest.error(problem))
+    }
+
+    /// 405.
+    pub fn method_not_allowed(problem: &str, allowed: &'static str) -> Answer {
+        Answer::MethodNotAllowed(Code::BadRequest.error(problem), allowed)
+    }
+
+    /// The status. The table is that of the specification "GraphQL over HTTP" as of 2025; later drafts move some of
+    /// the 400s to 422.
+    pub fn status(&self, media_type: MediaType) -> StatusCode {
+        match (self, media_type) {
+            (Answer::Refused(status, _), _) => *status,
+            (Answer::MethodNotAllowed(..), _) => StatusCode::METHOD_NOT_ALLOWED,
+            (Answer::RequestErrors(_), MediaType::GraphqlResponse) => StatusCode::BAD_REQUEST,
+            (Answer::RequestErrors(_), MediaType::Json) => StatusCode::OK,
+            (Answer::Executed(_), _) => StatusCode::OK,
+        }
+    }
+
+    /// The whole response.
+    pub fn into_response(self, media_type: MediaType) -> Response {
+        let status = self.status(media_type);
+        let allow = match &self {
+            Answer::MethodNotAllowed(_, allowed) => Some(HeaderValue::from_static(allowed)),
+            _ => None,
+        };
+        let body = match &self {
+            Answer::Refused(_, error) | Answer::MethodNotAllowed(error, _) => {
+                body_of_errors(std::slice::from_ref(error))
+            }
+            Answer::RequestErrors(errors) => body_of_errors(errors),
+            Answer::Executed(response) => serde_json::to_vec(response).unwrap_or_else(|error| {
+                body_of_errors(&[internal(&format!("a response is no JSON: {error}"))])
+            }),
+        };
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = allow {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// Without a `data` key, as nothing was executed.
+fn body_of_errors(errors: &[ServerError]) -> Vec<u8> {
+    json!({ "errors": errors }).to_string().into_bytes()
+}

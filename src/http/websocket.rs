@@ -1,0 +1,255 @@
+//! WebSockets that speak `graphql-transport-ws`.
+//!
+//! ```text
+//!            connection_init            subscribe, complete, ping, pong
+//!  open ────────────────────────► acknowledged ─┐
+//!   │  no init within 3 s: 4408        │        └─ error, next, complete
+//!   │  subscribe: 4401                 │  init: 4429 · id in use: 4409
+//!   └──────────────┬───────────────────┘
+//!                  ▼  not a message: 4400 · no known subprotocol: 4406 · shutdown: 1012 · too large: 1009
+//!               closed
+//! ```
+//!
+//! One task serves a socket. It reads messages, and writes what its operations yield as they yield it, in turn, so a
+//! busy subscription does not starve the others. Nothing is queued: while a peer does not read, no operation is asked
+//! for more, and streams of jobs conflate; a write that takes too long ends the socket. An error of a request, such as
+//! a syntax error, is an `error` message of its id and leaves the socket open.
+
+mod close;
+mod message;
+mod operations;
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use self::close::Close;
+use self::message::ClientMessage;
+use self::operations::{Operations, Yielded};
+use super::answer::Answer;
+use super::negotiation::MediaType;
+use super::{HttpState, origin, text_header};
+use crate::graphql;
+use crate::graphql::error::Code;
+use crate::graphql::request_check::RawRequest;
+use crate::job::viewer::Viewer;
+
+/// The subprotocol that is spoken.
+const SUBPROTOCOL: &str = "graphql-transport-ws";
+/// How long a client may take to introduce itself.
+const INIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the server pings.
+const PING_EVERY: Duration = Duration::from_secs(12);
+/// Pings without any sign of life after which a peer is gone.
+const MAX_PINGS_UNANSWERED: u32 = 2;
+/// How long one message may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a closed socket waits for the peer's goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Operations of a socket at once.
+const MAX_OPERATIONS: usize = 2_000;
+/// A small buffer: with the usual 128 KiB a thousand idle sockets hold 141 MB, with this 18.
+const READ_BUFFER: usize = 4 << 10;
+
+/// True when the request asks for a WebSocket.
+pub fn is_upgrade(request: &Request) -> bool {
+    text_header(request.headers(), header::UPGRADE).is_some_and(|protocols| {
+        protocols.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket"))
+    })
+}
+
+/// Lets the client in, unless its Origin is not allowed.
+pub async fn upgrade(state: HttpState, request: Request) -> Response {
+    let (mut parts, _body) = request.into_parts();
+    if !origin::is_allowed(&parts.headers) {
+        let error = Code::Forbidden.error("this Origin may not open a WebSocket");
+        return Answer::Refused(StatusCode::FORBIDDEN, error).into_response(MediaType::Json);
+    }
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let limit = state.config.max_websocket_message_bytes;
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(limit)
+        .max_frame_size(limit);
+    let speaks = upgrade.selected_protocol().is_some();
+    let viewer = state.viewer(&parts.headers);
+    let owned = state.tasks.token();
+    upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks))
+}
+
+/// One socket.
+struct Session {
+    socket: WebSocket,
+    state: HttpState,
+    viewer: Viewer,
+    operations: Operations,
+    acknowledged: bool,
+    pings_unanswered: u32,
+    /// Lets a shutdown wait for this task.
+    _owned: TaskTrackerToken,
+}
+
+/// Why a session ends.
+enum End {
+    /// We close it.
+    Close(Close),
+    /// The peer has gone, or does not read.
+    Gone,
+}
+
+impl Session {
+    fn new(socket: WebSocket, state: HttpState, viewer: Viewer, owned: TaskTrackerToken) -> Session {
+        Session {
+            socket,
+            state,
+            viewer,
+            operations: Operations::default(),
+            acknowledged: false,
+            pings_unanswered: 0,
+            _owned: owned,
+        }
+    }
+
+    async fn run(mut self, speaks: bool) {
+        let end = if speaks { self.serve().await } else { End::Close(Close::UnknownSubprotocol) };
+        // What still runs is dropped before the goodbye, which may take a while.
+        self.operations = Operations::default();
+        if let End::Close(close) = end {
+            self.say_goodbye(close).await;
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        let closing = self.state.closing.clone();
+        let init_deadline = Instant::now() + INIT_TIMEOUT;
+        let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let step = tokio::select! {
+                () = closing.cancelled() => Err(End::Close(Close::ShuttingDown)),
+                () = sleep_until(init_deadline), if !self.acknowledged => Err(End::Close(Close::InitTimeout)),
+                _ = pings.tick() => self.ping().await,
+                received = self.socket.recv() => self.receive(received).await,
+                Some((id, yielded)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.send_yielded(&id, yielded).await
+                }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn receive(&mut self, received: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        self.pings_unanswered = 0;
+        match received {
+            Some(Ok(Message::Text(text))) => self.handle(text.as_str()).await,
+            Some(Ok(Message::Binary(_))) => Err(End::Close(Close::invalid("binary messages are not spoken"))),
+            // Pings are answered by the library.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
+            Some(Err(error)) if error.to_string().contains("too long") => Err(End::Close(Close::TooLarge)),
+            Some(Err(_)) => Err(End::Gone),
+        }
+    }
+
+    async fn handle(&mut self, text: &str) -> Result<(), End> {
+        let message = message::parse(text).map_err(|problem| End::Close(Close::Invalid(problem)))?;
+        match message {
+            ClientMessage::ConnectionInit if self.acknowledged => Err(End::Close(Close::SecondInit)),
+            ClientMessage::ConnectionInit => {
+                self.acknowledged = true;
+                self.send(message::connection_ack()).await
+            }
+            ClientMessage::Ping(payload) => self.send(message::pong(payload)).await,
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Subscribe { .. } if !self.acknowledged => Err(End::Close(Close::NotAcknowledged)),
+            ClientMessage::Subscribe { id, .. } if self.operations.has(&id) => {
+                Err(End::Close(Close::IdInUse(id)))
+            }
+            ClientMessage::Subscribe { id, request } => self.subscribe(id, request).await,
+            ClientMessage::Complete { id } => {
+                self.operations.stop(&id);
+                Ok(())
+            }
+        }
+    }
+
+    async fn subscribe(
+        &mut self,
+        id: String,
+        request: Result<RawRequest, async_graphql::ServerError>,
+    ) -> Result<(), End> {
+        let checked = request.and_then(|raw| {
+            if self.operations.len() >= MAX_OPERATIONS {
+                let message = format!("a socket has at most {MAX_OPERATIONS} operations at once");
+                return Err(Code::RateLimited.error(message));
+            }
+            graphql::prepare(&self.state.schema, raw, self.viewer.clone())
+        });
+        match checked {
+            Ok(checked) => {
+                self.operations.start(id, &self.state, checked);
+                Ok(())
+            }
+            Err(error) => self.send(message::error(&id, &[error])).await,
+        }
+    }
+
+    async fn send_yielded(&mut self, id: &str, yielded: Yielded) -> Result<(), End> {
+        let text = match yielded {
+            Yielded::Response(response) => message::next(id, &response),
+            Yielded::RequestErrors(errors) => message::error(id, &errors),
+            Yielded::Complete => message::complete(id),
+        };
+        self.send(text).await
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        if self.pings_unanswered >= MAX_PINGS_UNANSWERED {
+            return Err(End::Gone);
+        }
+        self.pings_unanswered += 1;
+        self.write(Message::Ping(axum::body::Bytes::new())).await
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), End> {
+        self.write(Message::Text(text.into())).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), End> {
+        match timeout(WRITE_TIMEOUT, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            // The peer does not read, so neither would it see a reason before all that is in its way.
+            Err(_) => {
+                tracing::info!(
+                    websocket.write_seconds = WRITE_TIMEOUT.as_secs(),
+                    "dropped a socket that does not read"
+                );
+                Err(End::Gone)
+            }
+        }
+    }
+
+    async fn say_goodbye(&mut self, close: Close) {
+        let frame = CloseFrame { code: close.code(), reason: close.reason().into() };
+        let goodbye = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                // The peer's own close frame, or the end.
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
