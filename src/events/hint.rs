@@ -14,12 +14,17 @@ pub struct Hint {
     pub version: i32,
 }
 
+/// Stands in place of the status of a deleted job.
+const GONE: &str = "GONE";
+
 /// The hints of a payload.
 pub fn parse(payload: &str) -> impl Iterator<Item = Hint> + '_ {
     payload.split(',').filter_map(|entry| {
         let (id, rest) = entry.split_once(':')?;
-        let (_status, version) = rest.split_once(':')?;
-        Some(Hint { id: Uuid::try_parse(id).ok()?, version: version.parse().ok()? })
+        let (status, version) = rest.split_once(':')?;
+        // A deleted job is news to everyone, whatever version they have.
+        let version = if status == GONE { i32::MAX } else { version.parse().ok()? };
+        Some(Hint { id: Uuid::try_parse(id).ok()?, version })
     })
 }
 
@@ -32,7 +37,7 @@ mod tests {
         let id = Uuid::now_v7();
         let payload = format!("{id}:DONE:3,garbage,{id}:X,::,{id}:PENDING:99999999999,{id}:GONE:4");
         let hints: Vec<Hint> = parse(&payload).collect();
-        assert_eq!(hints, [Hint { id, version: 3 }, Hint { id, version: 4 }]);
+        assert_eq!(hints, [Hint { id, version: 3 }, Hint { id, version: i32::MAX }]);
         assert_eq!(parse("").count(), 0);
     }
 }

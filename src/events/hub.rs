@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use entity::job;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -215,11 +216,14 @@ impl Hub {
     /// Rounds, until shutdown.
     pub(super) async fn run(&self, store: &Store, shutdown: &CancellationToken) {
         let mut delivered = Delivered::default();
+        let mut polled_at = Instant::now();
         loop {
-            let poll = if self.state().listening { RECONCILE_EVERY } else { POLL_EVERY };
+            let poll_every = if self.state().listening { RECONCILE_EVERY } else { POLL_EVERY };
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(poll) => {
+                // Counted from the last poll, however often marks wake us in between.
+                () = tokio::time::sleep_until(polled_at + poll_every) => {
+                    polled_at = Instant::now();
                     let mut state = self.state();
                     state.marked.all_watched = true;
                     // A healthy listener misses nothing, and looking for it reads the whole table.

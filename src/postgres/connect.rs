@@ -142,7 +142,7 @@ async fn accepted_by_server(
 
 /// A connection that is closed at once. A server that is starting, or out of connections, is tried again.
 async fn try_once(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    let mut told = false;
+    let mut last: Option<sqlx::Error> = None;
     let deadline = tokio::time::Instant::now() + FIRST_CONNECT_TIMEOUT;
     let mut interval = tokio::time::interval(Duration::from_millis(500));
     loop {
@@ -150,16 +150,17 @@ async fn try_once(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
         let error = match tokio::time::timeout_at(deadline, options.connect()).await {
             Ok(Ok(connection)) => return connection.close().await,
             Ok(Err(error)) => error,
-            Err(_) => return Err(sqlx::Error::PoolTimedOut),
+            // What the server said before tells more than that the time is over.
+            Err(_) => return Err(last.unwrap_or(sqlx::Error::PoolTimedOut)),
         };
         if !passes_by_itself(&error) || tokio::time::Instant::now() >= deadline {
             return Err(error);
         }
-        if !told {
-            told = true;
+        if last.is_none() {
             let seconds = FIRST_CONNECT_TIMEOUT.as_secs();
             tracing::warn!(%error, "the database does not answer yet; trying for {seconds} seconds");
         }
+        last = Some(error);
     }
 }
 

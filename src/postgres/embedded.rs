@@ -123,7 +123,7 @@ impl Cluster {
                 return;
             }
         };
-        if !holders.is_last() {
+        if !holders.give_up_as_last() {
             return;
         }
         if let Some(postmaster) = Postmaster::find(&core.folder) {

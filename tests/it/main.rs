@@ -1,3 +1,13 @@
-//! The integration tests: one binary, real PostgreSQL, the real `jobql`.
+//! All tests that need a database or a process, in one binary, on real PostgreSQL and the real `jobql`.
 
+mod support;
+
+mod claiming;
 mod embedded;
+mod layers;
+mod leasing;
+mod listing;
+mod migrations;
+mod submitting;
+mod transitions;
+mod watching;

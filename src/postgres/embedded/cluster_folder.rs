@@ -7,7 +7,7 @@
 //!     socket/                     the Unix socket; its user's alone
 //! ```
 //!
-//! When root starts jobql below a folder that PostgreSQL's user cannot pass through, such as /root, the home
+//! When root starts jobql below a folder that PostgreSQL's user cannot pass through, such as a closed home, the home
 //! is made as `/var/lib/jobql-<hash>` and `<data_dir>/postgres` is a symlink to it.
 //!
 //! A socket path has at most 107 bytes. Where the data folder's is longer, the socket is put into a private

@@ -47,7 +47,7 @@ impl Holders {
     /// that leave at once could each take the other for a remaining one.
     ///
     /// A refused upgrade of a flock loses the share as well, which is what is wanted here.
-    pub fn is_last(self) -> bool {
+    pub fn give_up_as_last(self) -> bool {
         self.0.relock(FlockArg::LockExclusiveNonblock).is_ok()
     }
 }

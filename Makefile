@@ -1,0 +1,54 @@
+# jobql: `make run` starts it, `make test` checks everything. Both install what they need on Debian and Ubuntu.
+
+CARGO ?= cargo
+APT_GET ?= apt-get
+# Root needs no sudo; anyone else does.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt lint deny packages
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
+	exec $(CARGO) run --release --locked -- serve --config jobql.toml
+
+# Six tests at once: most of them wait for something, and they share one PostgreSQL, so one process runs them all.
+test: packages ## Everything that must hold before a change goes in
+	$(MAKE) fmt lint
+	RUST_TEST_THREADS=6 $(CARGO) test --workspace --locked
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(MAKE) deny; \
+	else \
+	  echo "cargo-deny is not installed: licences and sources are not checked"; \
+	fi
+
+check: ## The quick loop: format, lints and the tests without a database
+	$(MAKE) fmt lint
+	$(CARGO) test --workspace --locked --lib --quiet
+
+fmt: ## Is the code formatted?
+	$(CARGO) fmt --all --check
+
+lint: ## Clippy, with warnings as errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Licences, bans and sources of the dependencies (cargo install cargo-deny --locked)
+	$(CARGO) deny --locked check licenses bans sources
+
+# Debian's PostgreSQL package may start a server of its own on port 5432, where there is an init system. jobql uses
+# only its programs and opens no database port, so the two do not meet.
+packages: ## Install PostgreSQL's programs, pdftotext, Python 3 and a C compiler, those that are missing
+	@missing=""; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	  || missing="$$missing postgresql"; \
+	command -v pdftotext >/dev/null || missing="$$missing poppler-utils"; \
+	[ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || missing="$$missing python3"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	[ -z "$$missing" ] && exit 0; \
+	command -v $(APT_GET) >/dev/null || { echo "please install:$$missing" >&2; exit 1; }; \
+	set -ex; \
+	$(SUDO) $(APT_GET) update -qq; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive $(APT_GET) install -y -qq --no-install-recommends $$missing
+	@command -v $(CARGO) >/dev/null || { echo "please install Rust: https://rustup.rs" >&2; exit 1; }

@@ -1,0 +1,220 @@
+//! Claim: in true order, never more than asked for, never one job to two workers.
+
+use std::sync::Arc;
+
+use entity::JobStatus;
+use futures_util::future::join_all;
+use jobql::job::submission::Submission;
+use jobql::store::claim::{CLAIM_SQL, ClaimRequest};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use tokio::sync::Barrier;
+use uuid::Uuid;
+
+use crate::support::{ANYONE, QUEUE, TestDb, echo};
+
+#[tokio::test]
+async fn jobs_are_claimed_by_priority_then_by_age() {
+    let db = TestDb::new().await;
+    let mut ids = Vec::new();
+    for priority in [5, 1, 5, 0, 1] {
+        ids.push(db.submit(Submission { priority: Some(priority), ..echo() }).await.id);
+    }
+    let worker = db.worker(30).await;
+    let claimed: Vec<Uuid> = db.claim(worker, 4).await.iter().map(|job| job.lease.job_id).collect();
+    assert_eq!(claimed, [ids[3], ids[1], ids[4], ids[0]]);
+    let job = db.job(ids[3]).await;
+    assert_eq!((job.status, job.attempt, job.lease_epoch, job.version), (JobStatus::Running, 1, 1, 2));
+    assert_eq!(job.worker_id, Some(worker));
+}
+
+#[tokio::test]
+async fn positions_are_one_to_n_in_the_order_of_claims() {
+    let db = TestDb::new().await;
+    let worker = db.worker(30).await;
+    let mut runner = TestRunner::deterministic();
+    let cases = prop::collection::vec((0..4i32, 0..10u8), 1..40);
+    for _ in 0..25 {
+        let case = cases.new_tree(&mut runner).expect("a case").current();
+        sqlx::query("TRUNCATE job CASCADE").execute(db.pool()).await.expect("truncate");
+        for (priority, fate) in &case {
+            let job = db.submit(Submission { priority: Some(*priority), ..echo() }).await;
+            match fate {
+                0 => drop(db.store.cancel_job(&ANYONE, job.id).await.expect("cancel")),
+                1 => drop(db.claim(worker, 1).await),
+                2 => {
+                    db.store.cancel_job(&ANYONE, job.id).await.expect("cancel");
+                    db.store.retry_job(&ANYONE, job.id, Some(1)).await.expect("retry");
+                }
+                _ => {}
+            }
+        }
+        let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM job WHERE status = 'PENDING'")
+            .fetch_all(db.pool())
+            .await
+            .expect("ids");
+        let running: i64 = sqlx::query_scalar("SELECT count(*) FROM job WHERE status = 'RUNNING'")
+            .fetch_one(db.pool())
+            .await
+            .expect("n");
+        let positions = db.store.positions(&ANYONE, &ids).await.expect("positions");
+        let mut by_position: Vec<(i64, Uuid)> =
+            positions.iter().map(|(id, place)| (place.position().expect("pending"), *id)).collect();
+        by_position.sort_unstable();
+        let numbers: Vec<i64> = by_position.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (1..=ids.len() as i64).collect::<Vec<_>>(), "{case:?}");
+        for (id, place) in &positions {
+            assert_eq!(place.running_ahead, running, "{case:?}");
+            assert_eq!(place.total_active, running + ids.len() as i64, "{case:?}");
+            let alone = db.store.positions(&ANYONE, &[*id]).await.expect("position");
+            assert_eq!(alone.get(id), Some(place), "one at a time gives the same");
+        }
+        let mut claimed = Vec::new();
+        while claimed.len() < ids.len() {
+            claimed.extend(db.claim(worker, 3).await.iter().map(|job| job.lease.job_id));
+        }
+        assert_eq!(claimed, by_position.iter().map(|(_, id)| *id).collect::<Vec<_>>(), "{case:?}");
+    }
+}
+
+#[tokio::test]
+async fn concurrent_claims_share_the_jobs_and_give_none_twice() {
+    let db = Arc::new(TestDb::new().await);
+    let new_jobs = (0..600).map(|_| db.new_job(echo())).collect();
+    db.store.submit_all(new_jobs).await.expect("submit");
+    let barrier = Arc::new(Barrier::new(6));
+    let claimers = (0..6).map(|_| {
+        let (db, barrier) = (db.clone(), barrier.clone());
+        tokio::spawn(async move {
+            let worker = db.worker(30).await;
+            barrier.wait().await;
+            let mut mine = Vec::new();
+            loop {
+                let claimed = db.claim(worker, 7).await;
+                if claimed.is_empty() {
+                    return mine;
+                }
+                mine.extend(claimed.iter().map(|job| job.lease.job_id));
+            }
+        })
+    });
+    let mut all: Vec<Uuid> =
+        join_all(claimers).await.into_iter().flat_map(|mine| mine.expect("task")).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 600);
+    let epochs: Vec<i32> =
+        sqlx::query_scalar("SELECT DISTINCT lease_epoch FROM job").fetch_all(db.pool()).await.expect("n");
+    assert_eq!(epochs, [1]);
+}
+
+/// The plan of the claim on a connection with these settings.
+async fn claim_plan(db: &TestDb, worker: Uuid, limit: i64, settings: &'static str) -> String {
+    let mut session = db.session().await;
+    sqlx::raw_sql(settings).execute(&mut session).await.expect("settings");
+    let explain = format!("EXPLAIN (COSTS OFF) {CLAIM_SQL}");
+    let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
+        .bind(worker)
+        .bind(QUEUE)
+        .bind(limit)
+        .bind(false)
+        .fetch_all(&mut session)
+        .await
+        .expect("plan");
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
+    let db = TestDb::new().await;
+    sqlx::query(
+        "INSERT INTO job (id, client_id, request_id, kind, queue, display_name, status, priority, level, payload,
+                          max_attempts, timeout_seconds, finished_at)
+         SELECT gen_random_uuid(), 'c', n::text, 'echo', 'default', 'echo',
+                CASE WHEN n % 2 = 0 THEN 'PENDING' ELSE 'CANCELLED' END, n % 7, n % 7, '{}', 5, 300,
+                CASE WHEN n % 2 = 0 THEN NULL ELSE now() END
+         FROM generate_series(1, 100000) AS n",
+    )
+    .execute(db.pool())
+    .await
+    .expect("a backlog");
+    sqlx::query("ANALYZE job").execute(db.pool()).await.expect("analyze");
+    let worker = db.worker(30).await;
+    let plan = claim_plan(&db, worker, 100, "").await;
+    // The sort of what was chosen, at most the limit, is fine; it stands outside of the CTE, further left.
+    let of_the_backlog: Vec<&str> = plan
+        .lines()
+        .skip_while(|line| *line != "  CTE ready")
+        .skip(1)
+        .take_while(|line| line.starts_with("    "))
+        .collect();
+    assert!(of_the_backlog.iter().any(|line| line.contains("job_ready")), "{plan}");
+    assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{plan}");
+    assert!(!plan.contains("Seq Scan on job"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_claim_takes_no_more_than_asked_for_whatever_join_the_planner_chooses() {
+    let db = TestDb::new().await;
+    db.store.submit_all((0..1000).map(|_| db.new_job(echo())).collect()).await.expect("submit");
+    let worker = db.worker(30).await;
+    for settings in [
+        "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET enable_memoize = off",
+        "SET enable_nestloop = off; SET enable_mergejoin = off",
+        "SET enable_nestloop = off; SET enable_hashjoin = off",
+    ] {
+        let mut session = db.session().await;
+        sqlx::raw_sql(settings).execute(&mut session).await.expect("settings");
+        let claimed = sqlx::query(CLAIM_SQL)
+            .bind(worker)
+            .bind(QUEUE)
+            .bind(5i64)
+            .bind(false)
+            .fetch_all(&mut session)
+            .await
+            .expect("claim");
+        assert_eq!(claimed.len(), 5, "{settings}");
+    }
+    let running: i64 = sqlx::query_scalar("SELECT count(*) FROM job WHERE status = 'RUNNING'")
+        .fetch_one(db.pool())
+        .await
+        .expect("n");
+    assert_eq!(running, 15);
+}
+
+#[tokio::test]
+async fn a_process_gets_at_most_one_job_that_has_lost_a_worker() {
+    let db = TestDb::new().await;
+    let worker = db.worker(30).await;
+    db.store.submit_all((0..4).map(|_| db.new_job(echo())).collect()).await.expect("submit");
+    sqlx::query("UPDATE job SET losses = 1 WHERE seq IN (SELECT seq FROM job ORDER BY seq LIMIT 2)")
+        .execute(db.pool())
+        .await
+        .expect("suspects");
+    let claimed = db.claim(worker, 10).await;
+    assert_eq!(claimed.iter().filter(|job| job.suspect).count(), 1);
+    assert_eq!(claimed.len(), 3);
+    let request = ClaimRequest { worker_id: worker, queue: QUEUE.to_owned(), limit: 10, holds_suspect: true };
+    assert!(db.store.claim(request).await.expect("claim").is_empty());
+    let other = db.worker(30).await;
+    assert_eq!(db.claim(other, 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_without_a_live_lease_gets_nothing() {
+    let db = TestDb::new().await;
+    db.submit(echo()).await;
+    assert!(db.claim(Uuid::now_v7(), 10).await.is_empty(), "never registered");
+    let draining = db.worker(30).await;
+    db.store.drain_worker(draining).await.expect("drain");
+    assert!(db.claim(draining, 10).await.is_empty(), "draining");
+    let expired = db.worker(30).await;
+    sqlx::query("UPDATE worker SET expires_at = now() WHERE id = $1")
+        .bind(expired)
+        .execute(db.pool())
+        .await
+        .expect("expire");
+    assert!(db.claim(expired, 10).await.is_empty(), "expired");
+    assert_eq!(db.claim(db.worker(30).await, 10).await.len(), 1);
+}
