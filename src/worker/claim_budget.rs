@@ -2,10 +2,10 @@
 //! process could run.
 //!
 //! Free slots are always claimed for. Beyond them a queue is claimed ahead only by what will be started within
-//! [`AHEAD`] at the rate at which its jobs complete now. Long jobs complete rarely, so none of them is claimed ahead;
-//! short ones flow in large batches. The rate falls within tenths of a second when short jobs are followed by long
-//! ones, and rises within a second, lest long jobs that happen to end at one moment look like short ones; what was
-//! claimed ahead all the same is given back by the claimer.
+//! [`AHEAD`] at the rate at which its jobs complete now, and only while that rate shows jobs shorter than [`MEMORY`]:
+//! longer ones gain nothing, as a claim takes a few milliseconds, and they may happen to end all at one moment and
+//! look like many short ones. So long jobs are never hoarded and short ones flow in large batches. What was
+//! claimed ahead when short jobs are followed by long ones is given back by the claimer.
 
 use std::time::Duration;
 
@@ -15,25 +15,22 @@ use tokio::time::Instant;
 const AHEAD: Duration = Duration::from_millis(50);
 /// Most jobs to claim ahead of the slots.
 const MAX_AHEAD: usize = 1_000;
-/// The rate falls within about this time.
-const SHORT_MEMORY: Duration = Duration::from_millis(100);
-/// The rate rises within about this time.
-const LONG_MEMORY: Duration = Duration::from_secs(1);
+/// The rate follows a change within about this time.
+const MEMORY: Duration = Duration::from_millis(100);
 /// Shorter spans are too noisy to be measured.
 const SHORTEST_SPAN: Duration = Duration::from_millis(5);
 
-/// How many jobs complete in a second: the lower of two exponentially weighted moving averages.
+/// How many jobs complete in a second, as an exponentially weighted moving average.
 #[derive(Debug)]
 pub(super) struct CompletionRate {
-    recently: f64,
-    for_long: f64,
+    per_second: f64,
     measured_at: Instant,
 }
 
 impl CompletionRate {
     /// Nothing completed yet.
     pub(super) fn none(now: Instant) -> CompletionRate {
-        CompletionRate { recently: 0.0, for_long: 0.0, measured_at: now }
+        CompletionRate { per_second: 0.0, measured_at: now }
     }
 
     /// True when it is time to `measure` again.
@@ -45,18 +42,19 @@ impl CompletionRate {
     pub(super) fn measure(&mut self, completed: usize, now: Instant) {
         let span = now.saturating_duration_since(self.measured_at).as_secs_f64();
         if span > 0.0 {
-            let per_second = completed as f64 / span;
-            let weight = |memory: Duration| 1.0 - (-span / memory.as_secs_f64()).exp();
-            self.recently += weight(SHORT_MEMORY) * (per_second - self.recently);
-            self.for_long += weight(LONG_MEMORY) * (per_second - self.for_long);
+            let weight = 1.0 - (-span / MEMORY.as_secs_f64()).exp();
+            self.per_second += weight * (completed as f64 / span - self.per_second);
             self.measured_at = now;
         }
     }
 
     /// Jobs that will be started within [`AHEAD`], beyond those that slots are free for.
-    pub(super) fn ahead(&self) -> usize {
-        // The cast saturates.
-        ((self.recently.min(self.for_long) * AHEAD.as_secs_f64()) as usize).min(MAX_AHEAD)
+    pub(super) fn ahead(&self, slots: usize) -> usize {
+        // All slots together cannot complete more jobs that are as long as the memory, and one completion in each of
+        // them at the same moment lifts the average to just this.
+        let of_long_jobs = slots as f64 / MEMORY.as_secs_f64();
+        // The cast saturates, at 0 too.
+        (((self.per_second - of_long_jobs) * AHEAD.as_secs_f64()) as usize).min(MAX_AHEAD)
     }
 }
 
@@ -143,31 +141,28 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_rises_within_a_second_and_falls_within_tenths() {
-        assert_eq!(rate_after(0, 100).ahead(), 0);
-        assert_eq!(rate_after(1_000_000, 100).ahead(), MAX_AHEAD);
-        assert!((300..=330).contains(&rate_after(100, 100).ahead()));
-        let mut rate = rate_after(100, 1_000);
-        assert!((499..=500).contains(&rate.ahead()), "{}", rate.ahead());
+    fn the_rate_follows_within_tenths_of_a_second_both_ways() {
+        assert_eq!(rate_after(0, 100).ahead(8), 0);
+        assert_eq!(rate_after(1_000_000, 10).ahead(8), MAX_AHEAD);
+        let mut rate = rate_after(100, 100);
+        assert_eq!(rate.ahead(8), 495);
         let now = rate.measured_at;
         assert!(!rate.is_due(now + Duration::from_millis(1)) && rate.is_due(now + SHORTEST_SPAN));
         rate.measure(0, now + Duration::from_millis(500));
-        assert!(rate.ahead() < 5, "{}", rate.ahead());
+        assert_eq!(rate.ahead(8), 0);
     }
 
     #[test]
-    fn jobs_of_a_second_are_not_claimed_ahead_even_if_all_end_at_one_moment() {
-        let mut now = Instant::now();
-        let mut rate = CompletionRate::none(now);
-        for _ in 0..20 {
-            for _ in 0..199 {
+    fn long_jobs_are_not_claimed_ahead_even_if_all_end_at_one_moment() {
+        for slots in [1, 8, 1_000] {
+            let mut now = Instant::now();
+            let mut rate = CompletionRate::none(now);
+            for step in 0..2_000 {
                 now += SHORTEST_SPAN;
-                rate.measure(0, now);
-                assert_eq!(rate.ahead(), 0);
+                // Every slot ends its job of half a second.
+                rate.measure(if step % 100 == 99 { slots } else { 0 }, now);
+                assert_eq!(rate.ahead(slots), 0);
             }
-            now += SHORTEST_SPAN;
-            rate.measure(8, now);
-            assert_eq!(rate.ahead(), 0);
         }
     }
 }

@@ -212,16 +212,17 @@ impl Claimer {
     fn begin_claim(&mut self, holds_suspect: bool) {
         let slots = &self.registration.slots;
         let buffered = self.queues.iter().map(|queue| queue.claimed.len()).sum();
-        let ahead = self.queues.iter().map(|queue| queue.rate.ahead()).sum();
+        let total = self.registration.settings.slots;
+        let ahead = self.queues.iter().map(|queue| queue.rate.ahead(total)).sum();
         for offset in 0..self.queues.len() {
             let index = (self.next_claim + offset) % self.queues.len();
             let Some(queue) = self.queues.get(index).filter(|queue| !queue.is_dry) else { continue };
             let turn = Turn {
-                slots: self.registration.settings.slots,
+                slots: total,
                 free: slots.free(),
                 buffered,
                 buffered_of_queue: queue.claimed.len(),
-                ahead_of_queue: queue.rate.ahead(),
+                ahead_of_queue: queue.rate.ahead(total),
                 ahead,
             };
             let limit = turn.limit();
