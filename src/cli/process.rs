@@ -33,8 +33,7 @@ pub(super) enum Role {
 }
 
 /// Where `serve` listens unless told otherwise.
-const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// Runs until told to stop.
 pub(super) async fn run(config: Config, role: Role) -> anyhow::Result<()> {
@@ -99,7 +98,8 @@ async fn run_on(
         WorkerSettings::of(&config),
         stopping.clone(),
     ));
-    let mut http = tokio::spawn(serve_http(listener, role, (store.clone(), events, config), stopping.clone()));
+    let mut http =
+        tokio::spawn(serve_http(listener, role, (store.clone(), events, config), stopping.clone()));
     tracing::info!(database.place = database.place(), "ready");
 
     let (mut worked, mut served) = (None, None);

@@ -8,6 +8,7 @@ mod layers;
 mod leasing;
 mod listing;
 mod migrations;
+mod processes;
 mod submitting;
 mod transitions;
 mod watching;

@@ -142,7 +142,10 @@ async fn two_servers_and_two_workers_run_ten_thousand_jobs_once_each() {
     }
     assert_eq!(count(&db, "status = 'DONE'").await, 10_000);
     assert_eq!(count(&db, "lease_epoch <> 1 OR version <> 3").await, 0, "none ran twice");
-    let workers: i64 = sqlx::query_scalar("SELECT count(DISTINCT worker_id) FROM job").fetch_one(db.pool()).await.expect("n");
+    let workers: i64 = sqlx::query_scalar("SELECT count(DISTINCT worker_id) FROM job")
+        .fetch_one(db.pool())
+        .await
+        .expect("n");
     assert!(workers >= 2, "the work was shared by {workers}");
 }
 
@@ -168,8 +171,10 @@ async fn workers_that_are_killed_lose_no_job() {
     })
     .await;
     assert!(count(&db, "lease_epoch > 1").await > 0, "no kill met a running job");
-    let outcomes: Vec<String> =
-        sqlx::query_scalar("SELECT DISTINCT outcome FROM attempt").fetch_all(db.pool()).await.expect("outcomes");
+    let outcomes: Vec<String> = sqlx::query_scalar("SELECT DISTINCT outcome FROM attempt")
+        .fetch_all(db.pool())
+        .await
+        .expect("outcomes");
     assert_eq!(outcomes, ["WORKER_LOST"]);
 }
 
@@ -214,7 +219,11 @@ async fn a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm() {
     .await;
     let last = watch_to_the_end(&server, &id, Duration::from_secs(30)).await;
     assert_eq!(last["status"], "DONE");
-    assert_eq!(last["version"].as_i64(), second["version"].as_i64().map(|version| version + 1), "one end only");
+    assert_eq!(
+        last["version"].as_i64(),
+        second["version"].as_i64().map(|version| version + 1),
+        "one end only"
+    );
     let attempts = server.job(&id, "attempts { number outcome }").await;
     assert_eq!(
         attempts["attempts"],
@@ -239,7 +248,8 @@ async fn sigterm_lets_short_jobs_finish_and_gives_long_ones_back_unused() {
     let released = server.job(&long, "status attempt attempts { outcome }").await;
     assert_eq!(released, json!({"status": "PENDING", "attempt": 0, "attempts": [{"outcome": "RELEASED"}]}));
     assert_eq!(server.job(&waiting, "status attempt").await, json!({"status": "PENDING", "attempt": 0}));
-    let workers: i64 = sqlx::query_scalar("SELECT count(*) FROM worker").fetch_one(db.pool()).await.expect("workers");
+    let workers: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM worker").fetch_one(db.pool()).await.expect("workers");
     assert_eq!(workers, 0, "it took its row with it");
 }
 
@@ -249,7 +259,9 @@ async fn a_running_job_stops_soon_after_it_is_cancelled() {
     let server = Process::serve(&db.url(), &["--slots", "1"]).await;
     let id = server.submit("sleep", json!({"seconds": 300})).await;
     running(&server, &id).await;
-    let asked = server.data("mutation ($id: ID!) { cancelJob(id: $id) { status cancelRequestedAt } }", json!({"id": id})).await;
+    let asked = server
+        .data("mutation ($id: ID!) { cancelJob(id: $id) { status cancelRequestedAt } }", json!({"id": id}))
+        .await;
     assert_eq!(asked["cancelJob"]["status"], "RUNNING");
     let last = watch_to_the_end(&server, &id, SOON).await;
     assert_eq!(last["status"], "CANCELLED");

@@ -4,7 +4,6 @@
 pub mod process;
 pub mod proxy;
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -287,11 +286,4 @@ pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnM
         }
     });
     found.await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"))
-}
-
-/// All that a reader gives.
-pub fn read_all(mut from: impl Read) -> String {
-    let mut text = String::new();
-    from.read_to_string(&mut text).expect("text");
-    text
 }

@@ -63,7 +63,8 @@ impl Process {
     pub fn start(database_url: &str, arguments: &[&str]) -> Process {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("jobql-{}-{number}.log", std::process::id()));
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("jobql-{}-{number}.log", std::process::id()));
         let child = Command::new(env!("CARGO_BIN_EXE_jobql"))
             .args(arguments)
             .env("JOBQL_DATABASE_URL", database_url)
@@ -123,14 +124,20 @@ impl Process {
 
     /// These fields of a job.
     pub async fn job(&self, id: &str, fields: &str) -> Value {
-        let data = self.data(&format!("query ($id: ID!) {{ job(id: $id) {{ {fields} }} }}"), json!({"id": id})).await;
+        let data = self
+            .data(&format!("query ($id: ID!) {{ job(id: $id) {{ {fields} }} }}"), json!({"id": id}))
+            .await;
         data["job"].clone()
     }
 
     /// A socket with one running subscription.
     pub async fn subscribe(&self, query: &str, variables: Value) -> Socket {
         let mut socket = Socket::connect(&self.url).await;
-        socket.send(json!({"type": "subscribe", "id": "1", "payload": {"query": query, "variables": variables}})).await;
+        socket
+            .send(
+                json!({"type": "subscribe", "id": "1", "payload": {"query": query, "variables": variables}}),
+            )
+            .await;
         socket
     }
 }
