@@ -214,7 +214,7 @@ async fn a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm() {
     .await;
     frozen.signal(Signal::SIGCONT);
     eventually("the frozen one stops its handler", SOON, async || {
-        frozen.logged().to_lowercase().contains("lost").then_some(())
+        frozen.logged().contains("jobs are stopped").then_some(())
     })
     .await;
     let last = watch_to_the_end(&server, &id, Duration::from_secs(30)).await;
