@@ -113,6 +113,9 @@ impl Claimer {
     /// way, to give back what it brings.
     pub(super) async fn give_back(mut self, deadline: Instant) {
         self.give_back_if(|_| true);
+        if self.claiming.is_none() {
+            return;
+        }
         if let Ok(answer) = tokio::time::timeout_at(deadline, answer_of(&mut self.claiming)).await {
             self.take_answer(answer);
             self.give_back_if(|_| true);

@@ -40,6 +40,7 @@ use self::temp_folder::TempFolder;
 use super::runner::{Context, stopped};
 use crate::config::COMMAND_PATH;
 use crate::job::failure::Failure;
+use crate::job::json_scan;
 
 /// Between SIGTERM and SIGKILL; below `runner::STOP_GRACE`.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -192,24 +193,14 @@ fn parse_result(bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }
-    let refused = |problem: &str| {
+    let refused = |problem: String| {
         Failure::fatal(
             "INVALID_RESULT",
             format!("what the program printed cannot be kept as JSON: {problem}"),
         )
     };
-    let result: Value = serde_json::from_slice(bytes).map_err(|error| refused(&error.to_string()))?;
-    if holds_nul(&result) { Err(refused("it holds a NUL character")) } else { Ok(result) }
-}
-
-/// PostgreSQL refuses NUL in text. The parser has bounded the depth.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+    json_scan::scan(bytes, json_scan::MAX_DEPTH).map_err(|error| refused(error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]
