@@ -13,7 +13,7 @@ use jobql::store::progress::Progress;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{ANYONE, SOON, TestDb, echo, eventually};
+use crate::support::{ANYONE, TestDb, echo};
 
 async fn expire(db: &TestDb, worker: Uuid) {
     sqlx::query("UPDATE worker SET expires_at = now() - interval '1 second' WHERE id = $1")
@@ -233,23 +233,10 @@ where
         .execute(&mut blocker)
         .await
         .expect("lock");
-    let waits = async |expected: i64| {
-        eventually("a session waits for the row", SOON, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(db.pool())
-            .await
-            .expect("activity");
-            (waiting >= expected).then_some(())
-        })
-        .await;
-    };
     let first = tokio::spawn(first);
-    waits(1).await;
+    db.until_sessions_wait(1).await;
     let second = tokio::spawn(second);
-    waits(2).await;
+    db.until_sessions_wait(2).await;
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.expect("commit");
     (first.await.expect("first"), second.await.expect("second"))
 }
@@ -325,14 +312,7 @@ async fn a_claim_passes_by_what_is_being_cancelled_and_a_cancel_reaches_what_was
     .expect("claim");
     let store = db.store.clone();
     let cancel = tokio::spawn(async move { store.cancel_job(&ANYONE, job.id).await });
-    eventually("the cancel waits", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(db.pool())
-            .await
-            .expect("locks");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    db.until_sessions_wait(1).await;
     sqlx::raw_sql("COMMIT").execute(&mut claimer).await.expect("commit");
     let asked = cancel.await.expect("task").expect("cancel");
     assert_eq!(asked.status, JobStatus::Running);
@@ -409,14 +389,7 @@ async fn a_heartbeat_that_commits_under_a_sweep_saves_the_worker() {
         .expect("heartbeat");
     let store = db.store.clone();
     let sweep = tokio::spawn(async move { store.sweep().await });
-    eventually("the sweep waits for the worker's row", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(db.pool())
-            .await
-            .expect("locks");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    db.until_sessions_wait(1).await;
     sqlx::raw_sql("COMMIT").execute(&mut heartbeat).await.expect("commit");
     let swept = sweep.await.expect("task").expect("sweep");
     assert_eq!((swept.workers, swept.jobs), (0, 0));

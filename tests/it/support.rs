@@ -164,6 +164,21 @@ impl TestDb {
         self.store.submit(self.new_job(submission)).await.expect("submit").job
     }
 
+    /// Returns once so many sessions on this database wait for a lock.
+    pub async fn until_sessions_wait(&self, count: i64) {
+        eventually("sessions wait for a lock", SOON, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(self.pool())
+            .await
+            .expect("activity");
+            (waiting >= count).then_some(())
+        })
+        .await;
+    }
+
     pub async fn job(&self, id: Uuid) -> job::Model {
         self.store.job(&ANYONE, id).await.expect("read").expect("the job exists")
     }
