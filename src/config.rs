@@ -46,6 +46,9 @@ pub struct Config {
     /// Jobs that this process runs at once, 0 to 10,000; 4 a core by default. 0 serves the API only, and jobs
     /// wait for another process. Far above the cores, jobs that compute slow each other down until they time out.
     pub slots: usize,
+    /// The queues that this process takes jobs from, in turn and in this order; by default all that its kinds have, by
+    /// name. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
+    pub queues: Vec<String>,
     /// How logs are written; text by default.
     pub log_format: LogFormat,
     /// Seconds of silence after which a worker counts as lost and its jobs go to others, 5 to 3,600; 30 by
@@ -136,7 +139,14 @@ impl Config {
             let problem = "given without database_url; the embedded database needs no second way";
             return Err(listen_url.error(problem));
         }
+        let kinds =
+            Kinds::from_tables(file.table.kinds.clone(), &folder).map_err(|error| match &file.path {
+                Some(path) => error.in_file(path),
+                None => error,
+            })?;
         Ok(Self {
+            queues: file.queues(&o.queues, &kinds)?,
+            kinds,
             listen: listen.address()?,
             data_dir,
             database_url: database_url.parsed()?,
@@ -151,10 +161,6 @@ impl Config {
             max_websocket_message_bytes: message.number(1 << 20, 1024..=1 << 28)?,
             database_connections: connections.number(12, 4..=1000)?,
             allow_unsafe_durability: unsafe_durability.truth()?,
-            kinds: Kinds::from_tables(file.table.kinds, &folder).map_err(|error| match &file.path {
-                Some(path) => error.in_file(path),
-                None => error,
-            })?,
             config_file: file.path,
         })
     }
@@ -169,6 +175,7 @@ struct Table {
     database_url: Option<Scalar>,
     listen_database_url: Option<Scalar>,
     slots: Option<Scalar>,
+    queues: Option<Vec<String>>,
     log_format: Option<Scalar>,
     lease_seconds: Option<Scalar>,
     drain_seconds: Option<Scalar>,
@@ -232,6 +239,33 @@ impl File {
             (None, None) => Given::Nowhere,
         };
         Setting { key, value, file: self }
+    }
+
+    /// The queues to serve; all of the kinds' where none are named.
+    fn queues(&self, flag: &Option<String>, kinds: &Kinds) -> Result<Vec<String>, ConfigError> {
+        let known = kinds.queues();
+        let (given, refused): (Vec<String>, Box<dyn Fn(String) -> ConfigError>) =
+            match (filled(flag), &self.table.queues) {
+                (Some(text), _) => (
+                    text.split(',').map(|name| name.trim().to_owned()).collect(),
+                    Box::new(|problem| ConfigError::new("--queues (JOBQL_QUEUES)", problem)),
+                ),
+                (None, Some(names)) => (names.clone(), Box::new(|problem| self.error("queues", problem))),
+                (None, None) => return Ok(known.into_iter().map(str::to_owned).collect()),
+            };
+        if given.is_empty() {
+            return Err(refused("empty; to serve no queue, set slots to 0".to_owned()));
+        }
+        for (index, name) in given.iter().enumerate() {
+            if !known.contains(name.as_str()) {
+                let allowed = known.iter().copied().collect::<Vec<_>>().join(", ");
+                return Err(refused(format!("no kind has the queue {name:?}; allowed are {allowed}")));
+            }
+            if given.iter().take(index).any(|before| before == name) {
+                return Err(refused(format!("names {name:?} twice")));
+            }
+        }
+        Ok(given)
     }
 
     fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {

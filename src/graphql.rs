@@ -18,6 +18,7 @@ pub mod job_kind;
 pub mod job_progress;
 pub mod job_status;
 pub mod node;
+pub mod queue;
 pub mod queue_position;
 pub mod submit_job;
 

@@ -17,6 +17,7 @@ pub mod list;
 pub mod position;
 pub mod progress;
 pub mod promote;
+pub mod queue;
 pub mod read;
 pub mod retry;
 pub mod submit;

@@ -106,7 +106,9 @@ pub struct WorkerSettings {
     pub drain_seconds: u32,
     /// Largest result.
     pub max_result_bytes: usize,
-    /// What can be run; their queues are served.
+    /// The queues that are served, in turn.
+    pub queues: Vec<String>,
+    /// What can be run.
     pub kinds: Kinds,
 }
 
@@ -118,6 +120,7 @@ impl WorkerSettings {
             lease_seconds: config.lease_seconds,
             drain_seconds: config.drain_seconds,
             max_result_bytes: config.max_result_bytes,
+            queues: config.queues.clone(),
             kinds: config.kinds.clone(),
         }
     }

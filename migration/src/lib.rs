@@ -4,6 +4,7 @@
 //! meant when the entities move on. Each goes forward and back; each runs in one transaction.
 
 mod m20261122_000001_job;
+mod m20261122_000010_queue;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -13,7 +14,7 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_job::Migration)]
+        vec![Box::new(m20261122_000001_job::Migration), Box::new(m20261122_000010_queue::Migration)]
     }
 }
 

@@ -154,7 +154,7 @@ impl Kinds {
 }
 
 /// A table `[kinds.NAME]` as it stands in the file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KindTable {
     runner: Option<String>,

@@ -37,6 +37,9 @@ pub struct Overrides {
     /// Jobs run at once in this process, 0 to 10000; 0 serves the API only [default: 4 a core]
     #[arg(long, global = true, env = "JOBQL_SLOTS", value_name = "N")]
     pub slots: Option<String>,
+    /// Queues to take jobs from, in turn, separated by commas [default: all that the kinds have]
+    #[arg(long, global = true, env = "JOBQL_QUEUES", value_name = "NAMES")]
+    pub queues: Option<String>,
     /// How logs are written to standard error: text or json [default: text]
     #[arg(long, global = true, env = "JOBQL_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -68,13 +71,14 @@ pub struct Overrides {
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 16] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
     "JOBQL_DATABASE_URL",
     "JOBQL_LISTEN_DATABASE_URL",
     "JOBQL_SLOTS",
+    "JOBQL_QUEUES",
     "JOBQL_LOG_FORMAT",
     "JOBQL_LEASE_SECONDS",
     "JOBQL_DRAIN_SECONDS",

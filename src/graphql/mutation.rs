@@ -1,13 +1,17 @@
 //! The type `Mutation`.
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, ID, MaybeUndefined, Object, Result};
+use entity::queue::ClaimOrder;
 
 use super::job::Job;
+use super::query::known_queues;
+use super::queue::{Queue, QueueOrder};
 use super::submit_job::{SubmitJobInput, SubmitJobPayload};
 use super::{Parts, argument};
 use crate::error::Error;
-use crate::job::submission::in_range;
+use crate::job::submission::{checked_id, in_range};
 use crate::job::viewer::Viewer;
+use crate::store::queue::{self, QueueChange};
 
 /// Jobs of one `submitJobs`.
 const MAX_SUBMITS: usize = 1_000;
@@ -84,4 +88,51 @@ impl Mutation {
         let priority = priority.map(|given| in_range("priority", Some(given), 0, i16::MAX, 0)).transpose()?;
         Ok(ctx.data::<Parts>()?.store.retry_job(ctx.data::<Viewer>()?, id, priority).await?.into())
     }
+
+    /// No job of the queue is started from now on; those that run go on. For operators.
+    async fn pause_queue(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name of the queue.")] name: String,
+    ) -> Result<Queue> {
+        change_queue(ctx, name, QueueChange { paused: Some(true), ..QueueChange::default() }).await
+    }
+
+    /// Jobs of the queue are started again. For operators.
+    async fn resume_queue(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name of the queue.")] name: String,
+    ) -> Result<Queue> {
+        change_queue(ctx, name, QueueChange { paused: Some(false), ..QueueChange::default() }).await
+    }
+
+    /// An argument left out keeps its setting; maxRunning: null lifts the limit. For operators.
+    async fn configure_queue(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name of the queue.")] name: String,
+        #[graphql(desc = "Which jobs of one priority go first.")] order: Option<QueueOrder>,
+        #[graphql(desc = "Jobs of it that run at once, over all processes: 1 to 1000000.")]
+        max_running: MaybeUndefined<i32>,
+    ) -> Result<Queue> {
+        let limit = |given| in_range("maxRunning", Some(given), 1, queue::MAX_RUNNING, 1);
+        let max_running = match max_running {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(given) => Some(Some(limit(given)?)),
+        };
+        change_queue(ctx, name, QueueChange { paused: None, order: order.map(ClaimOrder::from), max_running })
+            .await
+    }
+}
+
+async fn change_queue(ctx: &Context<'_>, name: String, change: QueueChange) -> Result<Queue> {
+    argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+    let name = checked_id("name", name)?;
+    // A slip of the pen should not make a queue.
+    if !known_queues(ctx).await?.iter().any(|queue| queue.name == name) {
+        return Err(Error::NotFound { what: "queue", id: name }.into());
+    }
+    Ok(ctx.data::<Parts>()?.store.change_queue(&name, change).await?.into())
 }

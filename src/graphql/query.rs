@@ -9,6 +9,7 @@ use super::job_connection::{JobConnection, Paging, page_complexity};
 use super::job_kind::JobKind;
 use super::job_status::JobStatus;
 use super::node::Node;
+use super::queue::Queue;
 use super::queue_position::QueuePosition;
 use super::{Parts, argument};
 use crate::job::submission::checked_id;
@@ -109,8 +110,35 @@ impl Query {
         Ok(positions.get(&id).map(|position| QueuePosition::new(id, position)))
     }
 
+    /// All queues that the configuration, a worker, a setting or an active job names, by name. For operators.
+    async fn queues(&self, ctx: &Context<'_>) -> Result<Vec<Queue>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+        Ok(known_queues(ctx).await?.into_iter().map(Queue::from).collect())
+    }
+
+    /// Null for an unknown queue. For operators.
+    async fn queue(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name of the queue.")] name: String,
+    ) -> Result<Option<Queue>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+        let name = checked_id("name", name)?;
+        Ok(known_queues(ctx).await?.into_iter().find(|queue| queue.name == name).map(Queue::from))
+    }
+
     /// The kinds of jobs that can be submitted, by name.
     async fn job_kinds(&self, ctx: &Context<'_>) -> Result<Vec<JobKind>> {
         Ok(ctx.data::<Parts>()?.config.kinds.iter().map(JobKind::from).collect())
     }
+}
+
+/// The settings of all known queues.
+///
+/// # Errors
+/// As the store's.
+pub async fn known_queues(ctx: &Context<'_>) -> Result<Vec<entity::queue::Model>> {
+    let parts = ctx.data::<Parts>()?;
+    let configured: Vec<String> = parts.config.kinds.queues().into_iter().map(str::to_owned).collect();
+    Ok(parts.store.queues(&configured).await?)
 }

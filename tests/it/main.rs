@@ -9,6 +9,7 @@ mod leasing;
 mod listing;
 mod migrations;
 mod processes;
+mod queues;
 mod submitting;
 mod transitions;
 mod watching;
