@@ -14,6 +14,7 @@ pub mod job;
 pub mod job_attempt;
 pub mod job_connection;
 pub mod job_error;
+pub mod job_filter;
 pub mod job_kind;
 pub mod job_progress;
 pub mod job_status;
@@ -21,6 +22,9 @@ pub mod node;
 pub mod queue;
 pub mod queue_position;
 pub mod submit_job;
+pub mod viewer;
+pub mod wait_reason;
+pub mod worker;
 
 pub mod date_time;
 pub mod json;

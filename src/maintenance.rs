@@ -1,5 +1,5 @@
 //! What keeps the queue in order without anyone asking, in every process and without a leader: jobs whose time has
-//! come are promoted, jobs of dead workers go back.
+//! come are promoted, those that were not started in time are given up, jobs of dead workers go back.
 //!
 //! Processes that do the same at once share the work by skipping each other's locked rows. A failing round is
 //! logged once per outage and tried again at the next.
@@ -29,6 +29,11 @@ pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
 }
 
 async fn promote(store: Store) -> Result<()> {
+    // First, so that a job which is too late does not become ready on the way.
+    let expired = store.expire().await?;
+    if expired > 0 {
+        tracing::info!(jobs = expired, "gave up jobs that no worker had started in time");
+    }
     let promoted = store.promote().await?;
     if promoted > 0 {
         tracing::debug!(jobs = promoted, "promoted jobs whose time had come");

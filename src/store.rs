@@ -7,9 +7,12 @@
 //!
 //! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
 
+pub mod bulk;
 pub mod cancel;
 pub mod changes;
 pub mod claim;
+pub mod delete;
+pub mod expire;
 pub mod finish;
 pub mod group;
 pub mod lease;
@@ -22,6 +25,7 @@ pub mod read;
 pub mod retry;
 pub mod submit;
 pub mod sweep;
+pub mod update;
 pub mod worker;
 
 use std::future::Future;

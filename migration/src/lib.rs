@@ -5,6 +5,7 @@
 
 mod m20261122_000001_job;
 mod m20261122_000010_queue;
+mod m20261122_000011_start_before;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -14,7 +15,11 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_job::Migration), Box::new(m20261122_000010_queue::Migration)]
+        vec![
+            Box::new(m20261122_000001_job::Migration),
+            Box::new(m20261122_000010_queue::Migration),
+            Box::new(m20261122_000011_start_before::Migration),
+        ]
     }
 }
 

@@ -60,6 +60,14 @@ pub fn names_filter(argument: &str, given: Option<Vec<String>>) -> Result<Option
         .map(Some)
 }
 
+/// A priority that may be left out.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn priority(given: Option<i32>) -> Result<Option<i16>> {
+    given.map(|given| in_range("priority", Some(given), 0, i16::MAX, 0)).transpose()
+}
+
 /// Refuses all but operators.
 ///
 /// # Errors

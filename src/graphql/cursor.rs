@@ -26,7 +26,8 @@ pub struct CursorSeal([u8; HASH_BYTES]);
 impl CursorSeal {
     /// The seal of the list that `filter` gives `viewer`. The order of values in the filter does not matter.
     pub fn of(viewer: &Viewer, filter: &JobFilter) -> CursorSeal {
-        let JobFilter { status, client_id, kind, queue, workflow_id, created_after, created_before } = filter;
+        let JobFilter { ids, status, client_id, kind, queue, workflow_id, created_after, created_before } =
+            filter;
         let sorted = |names: &Option<Vec<String>>| {
             names.clone().map(|mut names| {
                 names.sort_unstable();
@@ -40,6 +41,7 @@ impl CursorSeal {
         }
         let list = json!([
             viewer.client_id(),
+            ids,
             status,
             client_id,
             sorted(kind),

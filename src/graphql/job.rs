@@ -13,6 +13,7 @@ use super::job_status::JobStatus;
 use super::json::Json;
 use super::loaders::Loaders;
 use super::queue_position::QueuePosition;
+use super::wait_reason::WaitReason;
 
 /// A job as it stood when it was read.
 #[derive(Clone, Debug)]
@@ -108,7 +109,7 @@ impl Job {
         Some(Json::OfJob(self.0.clone(), |job| job.result.as_ref().unwrap_or(&serde_json::Value::Null)))
     }
 
-    /// Why it failed; null unless its status is ERROR.
+    /// Why it failed, or, with code EXPIRED, why it was given up; null unless its status is ERROR or CANCELLED.
     #[graphql(complexity = "child_complexity")]
     async fn error(&self) -> Option<JobError> {
         self.0.error.as_ref().map(JobError::from_stored)
@@ -167,6 +168,22 @@ impl Job {
     #[graphql(complexity = 0)]
     async fn cancel_requested_at(&self) -> Option<DateTime> {
         self.0.cancel_requested_at.map(DateTime::from)
+    }
+
+    /// It is given up if no worker has started it by then.
+    #[graphql(complexity = 0)]
+    async fn start_before(&self) -> Option<DateTime> {
+        self.0.start_before.map(DateTime::from)
+    }
+
+    /// Why it is not running now; null when it is, or is terminal. Of several reasons the first of: QUEUE_PAUSED,
+    /// NO_LIVE_WORKER, CONCURRENCY_LIMIT, AHEAD_IN_QUEUE.
+    async fn wait_reason(&self, ctx: &Context<'_>) -> Result<Option<WaitReason>> {
+        if self.0.status != entity::JobStatus::Pending {
+            return Ok(WaitReason::of_its_own(&self.0));
+        }
+        let queue = ctx.data::<Loaders>()?.queue_wait(&self.0.queue).await?;
+        Ok(Some(WaitReason::in_queue(&queue)))
     }
 
     /// Null once the job is terminal or while it is not ready.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
 use crate::store::position::Position;
-use crate::store::queue::QueueContent;
+use crate::store::queue::{QueueContent, QueueWait};
 
 /// Jobs of one statement.
 const MAX_BATCH: usize = 1_000;
@@ -27,6 +27,7 @@ pub struct Loaders {
     positions: OnceLock<DataLoader<PositionLoader>>,
     queue_content: OnceLock<DataLoader<QueueContentLoader>>,
     live_workers: OnceLock<DataLoader<LiveWorkersLoader>>,
+    queue_waits: OnceLock<DataLoader<QueueWaitLoader>>,
 }
 
 impl Loaders {
@@ -39,6 +40,7 @@ impl Loaders {
             positions: OnceLock::new(),
             queue_content: OnceLock::new(),
             live_workers: OnceLock::new(),
+            queue_waits: OnceLock::new(),
         }
     }
 
@@ -71,6 +73,16 @@ impl Loaders {
     pub async fn queue_content(&self, name: &str) -> Result<Arc<QueueContent>> {
         let loader =
             self.queue_content.get_or_init(|| data_loader(QueueContentLoader { store: self.store.clone() }));
+        Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
+    }
+
+    /// What the pending jobs of the queue wait for.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn queue_wait(&self, name: &str) -> Result<QueueWait> {
+        let loader =
+            self.queue_waits.get_or_init(|| data_loader(QueueWaitLoader { store: self.store.clone() }));
         Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
     }
 
@@ -145,5 +157,18 @@ impl Loader<String> for LiveWorkersLoader {
 
     async fn load(&self, names: &[String]) -> Result<HashMap<String, i64>> {
         Ok(self.store.live_workers(names).await?)
+    }
+}
+
+struct QueueWaitLoader {
+    store: Store,
+}
+
+impl Loader<String> for QueueWaitLoader {
+    type Value = QueueWait;
+    type Error = Error;
+
+    async fn load(&self, names: &[String]) -> Result<HashMap<String, QueueWait>> {
+        Ok(self.store.queue_waits(names).await?)
     }
 }

@@ -11,6 +11,7 @@ use super::job_status::JobStatus;
 use super::node::Node;
 use super::queue::Queue;
 use super::queue_position::QueuePosition;
+use super::worker::Worker;
 use super::{Parts, argument};
 use crate::job::submission::checked_id;
 use crate::job::viewer::Viewer;
@@ -85,6 +86,7 @@ impl Query {
     ) -> Result<JobConnection> {
         let viewer = ctx.data::<Viewer>()?;
         let filter = JobFilter {
+            ids: None,
             status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
             client_id: argument::id_filter("clientId", client_id)?,
             kind: argument::names_filter("kind", kind)?,
@@ -125,6 +127,17 @@ impl Query {
         argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
         let name = checked_id("name", name)?;
         Ok(known_queues(ctx).await?.into_iter().find(|queue| queue.name == name).map(Queue::from))
+    }
+
+    /// The workers that are registered, oldest first, and those that were lost in the last hour. For operators.
+    async fn workers(&self, ctx: &Context<'_>) -> Result<Vec<Worker>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "workers")?;
+        Ok(ctx.data::<Parts>()?.store.seen_workers().await?.into_iter().map(Worker::from).collect())
+    }
+
+    /// Who is asking; an operator where no tokens are in use.
+    async fn viewer(&self, ctx: &Context<'_>) -> Result<super::viewer::Viewer> {
+        Ok(ctx.data::<Viewer>()?.into())
     }
 
     /// The kinds of jobs that can be submitted, by name.

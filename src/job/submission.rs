@@ -40,6 +40,8 @@ pub struct Submission {
     pub timeout_seconds: Option<i32>,
     /// Shown to people.
     pub display_name: Option<String>,
+    /// Given up if no worker has started it by then.
+    pub start_before: Option<DateTime<Utc>>,
 }
 
 /// A job that is ready to be written.
@@ -67,6 +69,8 @@ pub struct NewJob {
     pub timeout_seconds: i32,
     /// Not before; none means now.
     pub run_at: Option<DateTime<Utc>>,
+    /// Given up if no worker has started it by then.
+    pub start_before: Option<DateTime<Utc>>,
     /// Input.
     pub payload: Value,
     /// The same as compact JSON text.
@@ -96,6 +100,12 @@ impl Submission {
             });
         }
         let run_at = self.run_at.map(checked_run_at).transpose()?;
+        // One in the past is let through: a client that repeats its submit late must get its first job.
+        if let (Some(start_before), Some(run_at)) = (self.start_before, run_at)
+            && start_before <= run_at
+        {
+            return Err(Error::invalid("startBefore", "does not lie after runAt"));
+        }
         let display_name = match self.display_name {
             Some(label) => checked_text("displayName", label, MAX_DISPLAY_NAME_CHARS)?,
             None => display_name::of_payload(&self.payload).unwrap_or_else(|| self.kind.clone()),
@@ -121,6 +131,7 @@ impl Submission {
                 kind.timeout_seconds,
             )?,
             run_at,
+            start_before: self.start_before,
             display_name,
             payload_hash: payload_hash(&self.kind, &payload_text),
             payload: self.payload,
@@ -165,7 +176,11 @@ fn checked_text(field: &str, given: String, max_chars: usize) -> Result<String> 
     Ok(given)
 }
 
-fn checked_run_at(run_at: DateTime<Utc>) -> Result<DateTime<Utc>> {
+/// A start that is not too far ahead.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn checked_run_at(run_at: DateTime<Utc>) -> Result<DateTime<Utc>> {
     if run_at > Utc::now() + MAX_RUN_AT_AHEAD {
         return Err(Error::invalid("runAt", "lies more than a year ahead"));
     }

@@ -30,6 +30,17 @@ pub struct QueueChange {
     pub max_running: Option<Option<i32>>,
 }
 
+/// What a queue has its pending jobs wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueWait {
+    /// Nothing is claimed from it.
+    pub paused: bool,
+    /// A live worker serves it.
+    pub served: bool,
+    /// As many of its jobs run as may.
+    pub full: bool,
+}
+
 /// Jobs by status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatusCounts([i64; JobStatus::ALL.len()]);
@@ -238,6 +249,38 @@ impl Store {
             rows.iter().map(|row| Ok((row.try_get("queue")?, row.try_get("workers")?))).collect()
         })
         .map_err(|source| Error::database("count live workers", source))
+    }
+
+    /// What the pending jobs of these queues wait for.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn queue_waits(&self, names: &[String]) -> Result<HashMap<String, QueueWait>> {
+        sqlx::query(
+            "SELECT named.name, COALESCE(paused, false) AS paused,
+                    EXISTS (SELECT FROM worker
+                            WHERE named.name = ANY(queues) AND lost_at IS NULL AND NOT draining
+                                AND expires_at > now()) AS served,
+                    CASE WHEN max_running IS NULL THEN false
+                         ELSE max_running <= (SELECT count(*) FROM job WHERE status = 'RUNNING' AND queue = named.name)
+                    END AS full
+             FROM unnest($1::text[]) AS named(name) LEFT JOIN queue USING (name)",
+        )
+        .bind(names)
+        .fetch_all(&self.pool)
+        .await
+        .and_then(|rows| {
+            let wait = |row: &PgRow| {
+                let wait = QueueWait {
+                    paused: row.try_get("paused")?,
+                    served: row.try_get("served")?,
+                    full: row.try_get("full")?,
+                };
+                Ok((row.try_get("name")?, wait))
+            };
+            rows.iter().map(wait).collect()
+        })
+        .map_err(|source| Error::database("read what queues wait for", source))
     }
 
     /// The pending jobs of a queue in the order in which they will be claimed; one more than the limit tells whether

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod changing;
 mod claiming;
 mod embedded;
 mod layers;
