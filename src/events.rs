@@ -6,9 +6,11 @@
 //! skipped. NOTIFY is a hint that makes this fast; without it the same holds, later by the poll interval.
 
 mod follow;
+mod follow_log;
 mod hint;
 mod hub;
 mod listener;
+mod log_news;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ pub struct Events {
     hub: Arc<hub::Hub>,
     ready: watch::Sender<u64>,
     cancels: broadcast::Sender<Uuid>,
+    log_news: Arc<log_news::LogNews>,
 }
 
 impl Events {
@@ -46,6 +49,7 @@ impl Events {
             hub: Arc::new(hub::Hub::default()),
             ready: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
+            log_news: Arc::default(),
             store,
         };
         let hub = events.hub.clone();

@@ -17,6 +17,7 @@ pub mod finish;
 pub mod group;
 pub mod lease;
 pub mod list;
+pub mod log;
 pub mod position;
 pub mod progress;
 pub mod promote;
@@ -45,6 +46,7 @@ pub struct Store {
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
+    logs: group::GroupWriter<log::LogBatch, ()>,
 }
 
 impl Store {
@@ -55,6 +57,7 @@ impl Store {
             submits: submit::writer(&pool, &tasks),
             ends: finish::writer(&pool, &tasks),
             progress: progress::writer(&pool, &tasks),
+            logs: log::writer(&pool, &tasks),
             pool,
             orm,
             tasks,

@@ -77,6 +77,8 @@ pub mod command;
 
 pub mod progress;
 
+pub mod job_log;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -12,11 +12,13 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 use crate::store::list::JobFilter;
+use crate::store::log::LogPlace;
 use crate::store::queue::Turn;
 
 /// What a cursor holds; raised whenever the meaning changes.
 const OF_JOB: u8 = 1;
 const OF_TURN: u8 = 2;
+const OF_LINE: u8 = 3;
 const HASH_BYTES: usize = 8;
 
 /// What cursors of one list share.
@@ -60,6 +62,11 @@ impl CursorSeal {
         CursorSeal::of_list(&json!(["upcoming", queue, except_kinds]))
     }
 
+    /// The seal of a job's log.
+    pub fn of_log(job_id: Uuid) -> CursorSeal {
+        CursorSeal::of_list(&json!(["log", job_id]))
+    }
+
     fn of_list(list: &serde_json::Value) -> CursorSeal {
         let digest = Sha256::digest(list.to_string());
         let mut seal = [0; HASH_BYTES];
@@ -77,6 +84,13 @@ impl CursorSeal {
         let mut place = turn.level.to_be_bytes().to_vec();
         place.extend_from_slice(&turn.seq.to_be_bytes());
         self.sealed(OF_TURN, &place)
+    }
+
+    /// The cursor of a line in this log.
+    pub fn line_cursor(&self, place: LogPlace) -> String {
+        let mut bytes = place.epoch.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&place.number.to_be_bytes());
+        self.sealed(OF_LINE, &bytes)
     }
 
     fn sealed(&self, version: u8, place: &[u8]) -> String {
@@ -106,11 +120,23 @@ impl CursorSeal {
         Ok(Turn { level: i16::from_be_bytes(*level), seq: i64::from_be_bytes(seq) })
     }
 
+    /// The place in the log of a cursor that a client sends back as `argument`.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the argument.
+    pub fn line(&self, argument: &str, cursor: &str) -> Result<LogPlace> {
+        let place = self.place(argument, cursor, OF_LINE)?;
+        let (epoch, number) = place.split_first_chunk().ok_or_else(|| not_a_cursor(argument))?;
+        let number = number.try_into().map_err(|_| not_a_cursor(argument))?;
+        Ok(LogPlace { epoch: i32::from_be_bytes(*epoch), number: i32::from_be_bytes(number) })
+    }
+
     fn place(&self, argument: &str, cursor: &str, version: u8) -> Result<Vec<u8>> {
         let mut bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| not_a_cursor(argument))?;
         let length = match version {
             OF_JOB => 16,
-            _ => 10,
+            OF_TURN => 10,
+            _ => 8,
         };
         if bytes.len() != 1 + length + HASH_BYTES || bytes.first() != Some(&version) {
             return Err(not_a_cursor(argument));

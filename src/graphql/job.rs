@@ -5,15 +5,23 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result};
 use entity::job;
 
+use super::Parts;
+use super::cursor::CursorSeal;
 use super::date_time::DateTime;
 use super::job_attempt::JobAttempt;
+use super::job_connection::{page_complexity, page_size};
 use super::job_error::JobError;
+use super::job_log::JobLogConnection;
 use super::job_progress::JobProgress;
 use super::job_status::JobStatus;
 use super::json::Json;
 use super::loaders::Loaders;
 use super::queue_position::QueuePosition;
 use super::wait_reason::WaitReason;
+use crate::job::viewer::Viewer;
+
+/// Lines of a page when `first` is not given.
+const DEFAULT_LINES: i32 = 100;
 
 /// A job as it stood when it was read.
 #[derive(Clone, Debug)]
@@ -168,6 +176,22 @@ impl Job {
     #[graphql(complexity = 0)]
     async fn cancel_requested_at(&self) -> Option<DateTime> {
         self.0.cancel_requested_at.map(DateTime::from)
+    }
+
+    /// What its attempts printed, oldest first. Of one attempt at most 10,000 lines and 1 MiB are kept.
+    #[graphql(complexity = "page_complexity(first, None, 0)")]
+    async fn logs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 100, desc = "How many lines, 1 to 200.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+    ) -> Result<JobLogConnection> {
+        let seal = CursorSeal::of_log(self.0.id);
+        let size = page_size("first", first.unwrap_or(DEFAULT_LINES))?;
+        let after = after.map(|after| seal.line("after", &after)).transpose()?;
+        let store = &ctx.data::<Parts>()?.store;
+        let lines = store.logs(ctx.data::<Viewer>()?, self.0.id, after, u64::from(size) + 1).await?;
+        Ok(JobLogConnection::new(lines, size as usize, after.is_some(), seal))
     }
 
     /// It is given up if no worker has started it by then.

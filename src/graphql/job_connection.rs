@@ -179,16 +179,16 @@ pub struct JobEdge {
 pub struct PageInfo {
     /// More follow.
     #[graphql(complexity = 0)]
-    has_next_page: bool,
+    pub(super) has_next_page: bool,
     /// Some precede.
     #[graphql(complexity = 0)]
-    has_previous_page: bool,
+    pub(super) has_previous_page: bool,
     /// Cursor of the first one; null on an empty page.
     #[graphql(complexity = 0)]
-    start_cursor: Option<String>,
+    pub(super) start_cursor: Option<String>,
     /// Cursor of the last one; null on an empty page.
     #[graphql(complexity = 0)]
-    end_cursor: Option<String>,
+    pub(super) end_cursor: Option<String>,
 }
 
 #[cfg(test)]

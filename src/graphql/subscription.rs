@@ -4,7 +4,9 @@ use async_graphql::{Context, Error, ID, Result, Subscription};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::cursor::CursorSeal;
 use super::job::Job;
+use super::job_log::JobLogLine;
 use super::job_status::JobStatus;
 use super::{Parts, argument};
 use crate::error::Error as DomainError;
@@ -51,6 +53,20 @@ impl Subscription {
             None => events.follow_jobs(viewer, filter),
         };
         Ok(jobs.map(|job| job.map(Job::from).map_err(Error::from)).boxed())
+    }
+
+    /// The stored lines of the job's log, then each line that is appended, without gap or repeat; completes when the job
+    /// is terminal and all of them are given. An unknown id, or another client's, is NOT_FOUND.
+    async fn job_log_appended(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] id: ID,
+        #[graphql(desc = "Only lines after this cursor of Job.logs.")] after: Option<String>,
+    ) -> Result<BoxStream<'static, Result<JobLogLine>>> {
+        let id = argument::job_id("id", &id)?;
+        let after = after.map(|after| CursorSeal::of_log(id).line("after", &after)).transpose()?;
+        let lines = ctx.data::<Parts>()?.events.follow_log(ctx.data::<Viewer>()?, id, after).await?;
+        Ok(lines.map(|line| line.map(JobLogLine::from).map_err(Error::from)).boxed())
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use entity::attempt::AttemptOutcome;
 use futures_util::FutureExt;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::held_jobs::HeldJob;
+use super::job_log::JobLog;
 use super::progress::{ProgressReporter, Report};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
@@ -22,6 +23,9 @@ use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
 use crate::store::finish::AttemptEnd;
 use crate::store::progress::Progress;
+
+/// How long the end of an attempt may wait for its last log lines.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a handler came to: its answer, or a panic, or nothing because it was dropped.
 type Outcome = Option<std::thread::Result<Result<Value, Failure>>>;
@@ -42,13 +46,14 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
             return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
-    let progress = ProgressReporter::default();
+    let (progress, log) = (ProgressReporter::default(), JobLog::default());
     let context = Context {
         job_id: held.job.lease.job_id,
         attempt: held.job.attempt,
         payload,
         stop: held.stop.asked().clone(),
         progress: progress.clone(),
+        log: log.clone(),
         max_result_bytes: settings.max_result_bytes,
         spawner: registration.spawner.clone(),
     };
@@ -57,7 +62,17 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         None
     } else {
         let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
-        run_handler(registration, held, kind, context, &progress, limit).await
+        let mut logging = std::pin::pin!(log.write_all(registration, held.job.lease));
+        let outcome = tokio::select! {
+            // Only a closed log is written to its end.
+            outcome = run_handler(registration, held, kind, context, &progress, limit) => outcome,
+            () = &mut logging => None,
+        };
+        log.close();
+        if !held.stop.is_lost() && timeout(LOG_PATIENCE, logging).await.is_err() {
+            tracing::warn!(job.id = %held.job.lease.job_id, "the last log lines were not written in time");
+        }
+        outcome
     };
     if held.stop.is_lost() {
         return None;

@@ -8,6 +8,7 @@ mod embedded;
 mod layers;
 mod leasing;
 mod listing;
+mod logs;
 mod migrations;
 mod processes;
 mod queues;
