@@ -7,6 +7,7 @@
 
 mod database_url;
 mod error;
+mod json_schema;
 mod kinds;
 mod overrides;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
+pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
 pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, Runner};
 pub use self::overrides::{Overrides, unknown_variables};
 

@@ -140,7 +140,7 @@ impl Query {
         Ok(ctx.data::<Viewer>()?.into())
     }
 
-    /// The kinds of jobs that can be submitted, by name.
+    /// The kinds of jobs, by name; those that are not active can not be submitted.
     async fn job_kinds(&self, ctx: &Context<'_>) -> Result<Vec<JobKind>> {
         Ok(ctx.data::<Parts>()?.config.kinds.iter().map(JobKind::from).collect())
     }

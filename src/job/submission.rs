@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::config::Kinds;
+use crate::config::{Kinds, in_words};
 use crate::error::{Error, Result};
 use crate::job::display_name;
 use crate::job::viewer::Viewer;
@@ -83,9 +83,13 @@ impl Submission {
     /// Checks everything against the configuration and fills in what was left out.
     ///
     /// # Errors
-    /// `UnknownKind`, `InvalidInput` naming the argument and its range, `PayloadTooLarge`.
+    /// `UnknownKind`, `InvalidInput` naming the argument and its range, `InvalidPayload` with pointers to what does
+    /// not fit the kind, `PayloadTooLarge`.
     pub fn check(self, viewer: &Viewer, kinds: &Kinds, max_payload_bytes: usize) -> Result<NewJob> {
         let kind = kinds.get(&self.kind).ok_or_else(|| Error::UnknownKind(self.kind.clone()))?;
+        if !kind.active {
+            return Err(Error::invalid("kind", "is not active: it takes no new jobs"));
+        }
         let client_id = match (self.client_id, viewer.client_id()) {
             (Some(given), _) => checked_id("clientId", given)?,
             (None, Some(own)) => own.to_owned(),
@@ -98,6 +102,13 @@ impl Submission {
                 bytes: payload_text.len(),
                 limit: max_payload_bytes,
             });
+        }
+        if let Some(schema) = &kind.input_schema {
+            schema.check(&self.payload, payload_text.len()).map_err(|problems| Error::InvalidPayload {
+                field: "payload".to_owned(),
+                problem: in_words(&problems),
+                pointers: problems.into_iter().map(|problem| problem.pointer).collect(),
+            })?;
         }
         let run_at = self.run_at.map(checked_run_at).transpose()?;
         // One in the past is let through: a client that repeats its submit late must get its first job.

@@ -18,7 +18,7 @@ use super::progress::{ProgressReporter, Report};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
 use super::stop::{Stop, StopReason};
-use crate::config::{Backoff, Kind};
+use crate::config::{Backoff, Kind, in_words};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
 use crate::store::finish::AttemptEnd;
@@ -163,7 +163,10 @@ fn judge(
         (_, Some(Ok(Ok(result)))) => {
             let bytes = json_bytes(&result);
             if bytes <= max_result_bytes {
-                return (AttemptEnd::Done(result), bytes);
+                return match misfit(attempt.kind, &result, bytes) {
+                    Some(failure) => ended(AttemptOutcome::Error, failure),
+                    None => (AttemptEnd::Done(result), bytes),
+                };
             }
             let message = format!("the result has {bytes} bytes; at most {max_result_bytes} are allowed");
             ended(AttemptOutcome::Error, Failure::retryable("OUTPUT_LIMIT", message))
@@ -174,6 +177,14 @@ fn judge(
         }
         (Some(StopReason::Draining), Some(Ok(Err(_))) | None) | (None, None) => (AttemptEnd::Released, 0),
     }
+}
+
+/// Why the result is not one of its kind; none when it is. Another attempt would hardly give another result.
+fn misfit(kind: &Kind, result: &Value, bytes: usize) -> Option<Failure> {
+    let problems = kind.result_schema.as_ref()?.check(result, bytes).err()?;
+    let message = format!("the result does not fit the kind's schema: {}", in_words(&problems));
+    let pointers: Vec<String> = problems.into_iter().map(|problem| problem.pointer).collect();
+    Some(Failure::fatal("INVALID_RESULT", message).with_details(serde_json::json!({ "pointers": pointers })))
 }
 
 fn failed(failure: Failure, backoff: &Backoff, attempt: i16) -> AttemptEnd {
