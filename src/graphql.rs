@@ -16,6 +16,7 @@ pub mod job_connection;
 pub mod job_error;
 pub mod job_filter;
 pub mod job_kind;
+pub mod job_load;
 pub mod job_log;
 pub mod job_progress;
 pub mod job_status;

@@ -18,10 +18,18 @@ const PROMOTE_EVERY: Duration = Duration::from_millis(500);
 /// A worker's jobs run again within lease + sweep + 1 s.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// A minute's sample is taken within so long of its start.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
 /// Starts the loops; they run on `tasks` until `shutdown`.
 pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    let sampling = store.clone();
+    tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
+        let store = sampling.clone();
+        async move { store.sample_load().await }
+    }));
     let sweeping = store.clone();
     tasks.spawn(repeat("sweep for dead workers", SWEEP_EVERY, shutdown.clone(), move || {
         sweep(sweeping.clone())

@@ -17,6 +17,7 @@ pub mod finish;
 pub mod group;
 pub mod lease;
 pub mod list;
+pub mod load;
 pub mod log;
 pub mod position;
 pub mod progress;

@@ -7,6 +7,7 @@ mod m20261122_000001_job;
 mod m20261122_000010_queue;
 mod m20261122_000011_start_before;
 mod m20261122_000012_job_log;
+mod m20261122_000013_job_load;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000010_queue::Migration),
             Box::new(m20261122_000011_start_before::Migration),
             Box::new(m20261122_000012_job_log::Migration),
+            Box::new(m20261122_000013_job_load::Migration),
         ]
     }
 }

@@ -1,5 +1,7 @@
 //! The types `Queue`, `StatusCounts` and `KindStatus`, and the enum `QueueOrder`.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Enum, Object, Result, SimpleObject};
 use entity::JobStatus;
 use entity::queue::Model;
@@ -9,8 +11,9 @@ use super::job_connection::{DEFAULT_PAGE, JobConnection, page_complexity, page_s
 use super::loaders::Loaders;
 use super::queue_position::int;
 use super::{Parts, argument, cursor};
+use crate::events::QueueState;
 use crate::job::viewer::Viewer;
-use crate::store::queue::{Content, StatusCounts as StoredCounts, UpcomingRequest};
+use crate::store::queue::{Content, QueueContent, StatusCounts as StoredCounts, UpcomingRequest};
 
 /// Which jobs of one priority go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -24,11 +27,30 @@ pub enum QueueOrder {
 
 /// A set of kinds that the same workers run, and that wait for each other.
 #[derive(Clone, Debug)]
-pub struct Queue(Model);
+pub struct Queue {
+    settings: Model,
+    /// What is in it, where that is known.
+    content: Option<Arc<QueueContent>>,
+}
 
 impl From<Model> for Queue {
     fn from(settings: Model) -> Queue {
-        Queue(settings)
+        Queue { settings, content: None }
+    }
+}
+
+impl From<QueueState> for Queue {
+    fn from((settings, content): QueueState) -> Queue {
+        Queue { settings, content: Some(content) }
+    }
+}
+
+impl Queue {
+    async fn content(&self, ctx: &Context<'_>) -> Result<Arc<QueueContent>> {
+        match &self.content {
+            Some(content) => Ok(content.clone()),
+            None => ctx.data::<Loaders>()?.queue_content(&self.settings.name).await,
+        }
     }
 }
 
@@ -38,35 +60,35 @@ impl Queue {
     /// What jobs and workers call it.
     #[graphql(complexity = 0)]
     async fn name(&self) -> &str {
-        &self.0.name
+        &self.settings.name
     }
 
     /// True while no job of it is started; those that run go on.
     #[graphql(complexity = 0)]
     async fn paused(&self) -> bool {
-        self.0.paused
+        self.settings.paused
     }
 
     /// Which jobs of one priority go first.
     #[graphql(complexity = 0)]
     async fn order(&self) -> QueueOrder {
-        self.0.claim_order.into()
+        self.settings.claim_order.into()
     }
 
     /// Jobs of it that run at once, over all processes; null for no limit.
     #[graphql(complexity = 0)]
     async fn max_running(&self) -> Option<i32> {
-        self.0.max_running
+        self.settings.max_running
     }
 
     /// Its jobs by status, finished ones that are kept included.
     async fn counts(&self, ctx: &Context<'_>) -> Result<StatusCounts> {
-        Ok((&ctx.data::<Loaders>()?.queue_content(&self.0.name).await?.total.counts).into())
+        Ok((&self.content(ctx).await?.total.counts).into())
     }
 
     /// The same for each kind of which it has jobs, by name.
     async fn by_kind(&self, ctx: &Context<'_>) -> Result<Vec<KindStatus>> {
-        let content = ctx.data::<Loaders>()?.queue_content(&self.0.name).await?;
+        let content = self.content(ctx).await?;
         Ok(content.by_kind.iter().map(KindStatus::from).collect())
     }
 
@@ -80,11 +102,11 @@ impl Queue {
         #[graphql(desc = "Without jobs of these kinds.")] except_kinds: Option<Vec<String>>,
     ) -> Result<JobConnection> {
         let except_kinds = argument::names_filter("exceptKinds", except_kinds)?.unwrap_or_default();
-        let seal = cursor::CursorSeal::of_upcoming(&self.0.name, &except_kinds);
+        let seal = cursor::CursorSeal::of_upcoming(&self.settings.name, &except_kinds);
         let request = UpcomingRequest {
             limit: page_size("first", first.unwrap_or(DEFAULT_PAGE))?.into(),
             after: after.map(|after| seal.turn("after", &after)).transpose()?,
-            queue: self.0.name.clone(),
+            queue: self.settings.name.clone(),
             except_kinds,
         };
         let page = ctx.data::<Parts>()?.store.upcoming(ctx.data::<Viewer>()?, &request).await?;
@@ -93,19 +115,19 @@ impl Queue {
 
     /// When the pending job that has waited longest became ready; null when none is pending.
     async fn oldest_pending_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
-        let content = ctx.data::<Loaders>()?.queue_content(&self.0.name).await?;
+        let content = self.content(ctx).await?;
         Ok(content.total.oldest_pending_at.map(DateTime::from))
     }
 
     /// The lowest number among the priorities of its pending jobs; null when none is pending.
     async fn highest_priority(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
-        let content = ctx.data::<Loaders>()?.queue_content(&self.0.name).await?;
+        let content = self.content(ctx).await?;
         Ok(content.total.highest_priority.map(i32::from))
     }
 
     /// Workers that take jobs from it now.
     async fn live_workers(&self, ctx: &Context<'_>) -> Result<i32> {
-        Ok(int(ctx.data::<Loaders>()?.live_workers(&self.0.name).await?))
+        Ok(int(ctx.data::<Loaders>()?.live_workers(&self.settings.name).await?))
     }
 }
 

@@ -8,6 +8,7 @@ mod embedded;
 mod layers;
 mod leasing;
 mod listing;
+mod live;
 mod logs;
 mod migrations;
 mod processes;
