@@ -78,8 +78,23 @@ pub struct Config {
     /// Whether to start although the database may lose what it has acknowledged (`fsync`, `full_page_writes`
     /// or `synchronous_commit` off); false by default.
     pub allow_unsafe_durability: bool,
+    /// How long finished jobs are kept.
+    pub retention: Retention,
     /// The kinds of jobs; `sum`, `echo`, `sleep` and `fail` by default.
     pub kinds: Kinds,
+}
+
+/// How many days finished jobs are kept after their end, with their attempts and logs; `None`, which is 0 in the
+/// configuration, keeps them for ever. Each from 0 to 36,500. Long ones cost disk, and time where queues are counted;
+/// short ones take results from clients that come late. A request id stays used for 90 days and for as long as its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// DONE jobs; 7 by default.
+    pub done_days: Option<i32>,
+    /// ERROR jobs; 30 by default.
+    pub error_days: Option<i32>,
+    /// CANCELLED jobs; 30 by default.
+    pub cancelled_days: Option<i32>,
 }
 
 /// How logs are written.
@@ -129,6 +144,13 @@ impl Config {
         });
         let connections =
             file.setting("database_connections", &o.database_connections, |t| &t.database_connections);
+        let keep_done =
+            file.setting("retention_done_days", &o.retention_done_days, |t| &t.retention_done_days);
+        let keep_error =
+            file.setting("retention_error_days", &o.retention_error_days, |t| &t.retention_error_days);
+        let keep_cancelled = file.setting("retention_cancelled_days", &o.retention_cancelled_days, |t| {
+            &t.retention_cancelled_days
+        });
         let data_dir = match (filled(&o.data_dir), &file.table.data_dir) {
             (Some(path), _) => path.clone(),
             (None, Some(path)) if path.as_os_str().is_empty() => {
@@ -147,6 +169,11 @@ impl Config {
                 None => error,
             })?;
         Ok(Self {
+            retention: Retention {
+                done_days: keep_done.days(7)?,
+                error_days: keep_error.days(30)?,
+                cancelled_days: keep_cancelled.days(30)?,
+            },
             queues: file.queues(&o.queues, &kinds)?,
             kinds,
             listen: listen.address()?,
@@ -187,6 +214,9 @@ struct Table {
     max_websocket_message_bytes: Option<Scalar>,
     database_connections: Option<Scalar>,
     allow_unsafe_durability: Option<Scalar>,
+    retention_done_days: Option<Scalar>,
+    retention_error_days: Option<Scalar>,
+    retention_cancelled_days: Option<Scalar>,
     #[serde(default)]
     kinds: std::collections::BTreeMap<String, kinds::KindTable>,
 }
@@ -327,6 +357,11 @@ impl Setting<'_> {
             return Err(refused(&number.to_string()));
         }
         T::try_from(number).map_err(|_| refused(&number.to_string()))
+    }
+
+    /// A number of days; 0 is for ever.
+    fn days(&self, default: i32) -> Result<Option<i32>, ConfigError> {
+        Ok(Some(self.number(default, 0..=36_500)?).filter(|days| *days > 0))
     }
 
     fn truth(&self) -> Result<bool, ConfigError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Retention;
 use crate::error::{Error, Result};
 use crate::store::Store;
 
@@ -21,10 +22,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A minute's sample is taken within so long of its start.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
+/// Finished jobs go within so long of the end of their time.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
 /// Starts the loops; they run on `tasks` until `shutdown`.
-pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
+pub fn start(store: &Store, retention: Retention, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    let pruning = store.clone();
+    tasks.spawn(repeat("prune finished jobs", PRUNE_EVERY, shutdown.clone(), move || {
+        prune(pruning.clone(), retention)
+    }));
     let sampling = store.clone();
     tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
         let store = sampling.clone();
@@ -45,6 +53,20 @@ async fn promote(store: Store) -> Result<()> {
     let promoted = store.promote().await?;
     if promoted > 0 {
         tracing::debug!(jobs = promoted, "promoted jobs whose time had come");
+    }
+    Ok(())
+}
+
+async fn prune(store: Store, retention: Retention) -> Result<()> {
+    let pruned = store.prune(retention).await?;
+    if pruned.total() > 0 {
+        tracing::info!(
+            jobs.done = pruned.done,
+            jobs.error = pruned.error,
+            jobs.cancelled = pruned.cancelled,
+            keys = pruned.keys,
+            "pruned what had been kept for its time"
+        );
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod log;
 pub mod position;
 pub mod progress;
 pub mod promote;
+pub mod prune;
 pub mod queue;
 pub mod read;
 pub mod retry;

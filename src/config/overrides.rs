@@ -68,10 +68,19 @@ pub struct Overrides {
     #[arg(long, global = true, env = "JOBQL_ALLOW_UNSAFE_DURABILITY", value_name = "true|false",
           num_args = 0..=1, default_missing_value = "true")]
     pub allow_unsafe_durability: Option<String>,
+    /// Days that DONE jobs are kept, 0 to 36500; 0 is for ever [default: 7]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_DONE_DAYS", value_name = "DAYS")]
+    pub retention_done_days: Option<String>,
+    /// Days that ERROR jobs are kept, 0 to 36500; 0 is for ever [default: 30]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_ERROR_DAYS", value_name = "DAYS")]
+    pub retention_error_days: Option<String>,
+    /// Days that CANCELLED jobs are kept, 0 to 36500; 0 is for ever [default: 30]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_CANCELLED_DAYS", value_name = "DAYS")]
+    pub retention_cancelled_days: Option<String>,
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 19] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
@@ -88,6 +97,9 @@ const VARIABLES: [&str; 16] = [
     "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES",
     "JOBQL_DATABASE_CONNECTIONS",
     "JOBQL_ALLOW_UNSAFE_DURABILITY",
+    "JOBQL_RETENTION_DONE_DAYS",
+    "JOBQL_RETENTION_ERROR_DAYS",
+    "JOBQL_RETENTION_CANCELLED_DAYS",
 ];
 
 /// The names of `JOBQL_*` variables that nothing reads, most often a slip of the pen.

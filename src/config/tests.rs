@@ -57,6 +57,11 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(names, ["echo", "fail", "sleep", "sum"]);
     assert_eq!(config.kinds.queues().into_iter().collect::<Vec<_>>(), ["default"]);
     assert_eq!(config.queues, ["default"]);
+    let retention = config.retention;
+    assert_eq!(
+        (retention.done_days, retention.error_days, retention.cancelled_days),
+        (Some(7), Some(30), Some(30))
+    );
     let sum = config.kinds.get("sum").unwrap();
     assert_eq!((sum.priority, sum.max_attempts, sum.timeout_seconds), (100, 5, 300));
     assert_eq!(sum.backoff, Backoff { initial_seconds: 5.0, factor: 2.0, max_seconds: 3600.0 });
@@ -190,6 +195,14 @@ fn a_table_changes_a_builtin_kind_or_makes_another() {
     assert!(sum.description.is_some());
     let nap = config.kinds.get("nap").unwrap();
     assert_eq!((&nap.runner, nap.max_attempts), (&Runner::Builtin(Builtin::Sleep), 1));
+}
+
+#[test]
+fn nought_days_of_retention_is_for_ever() {
+    let config = Folder::with("retention_done_days = 0\nretention_error_days = 1\n").load().unwrap();
+    assert_eq!((config.retention.done_days, config.retention.error_days), (None, Some(1)));
+    assert_eq!(refused("retention_done_days = -1").key, "retention_done_days");
+    assert_eq!(refused("retention_cancelled_days = 36501").key, "retention_cancelled_days");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod live;
 mod logs;
 mod migrations;
 mod processes;
+mod pruning;
 mod queues;
 mod submitting;
 mod transitions;
