@@ -7,20 +7,28 @@
 //!
 //! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
 
+pub mod bulk;
 pub mod cancel;
 pub mod changes;
 pub mod claim;
+pub mod delete;
+pub mod expire;
 pub mod finish;
 pub mod group;
 pub mod lease;
 pub mod list;
+pub mod load;
+pub mod log;
 pub mod position;
 pub mod progress;
 pub mod promote;
+pub mod prune;
+pub mod queue;
 pub mod read;
 pub mod retry;
 pub mod submit;
 pub mod sweep;
+pub mod update;
 pub mod worker;
 
 use std::future::Future;
@@ -44,6 +52,7 @@ pub struct Store {
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
+    logs: group::GroupWriter<log::LogBatch, ()>,
 }
 
 impl Store {
@@ -54,6 +63,7 @@ impl Store {
             submits: submit::writer(&pool, &tasks),
             ends: finish::writer(&pool, &tasks),
             progress: progress::writer(&pool, &tasks),
+            logs: log::writer(&pool, &tasks),
             pool,
             orm,
             tasks,

@@ -4,8 +4,13 @@ use async_graphql::{Context, Error, ID, Result, Subscription};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::cursor::CursorSeal;
 use super::job::Job;
+use super::job_log::JobLogLine;
 use super::job_status::JobStatus;
+use super::query::{configured_queues, known_queues};
+use super::queue::Queue;
+use super::queue_position::QueuePosition;
 use super::{Parts, argument};
 use crate::error::Error as DomainError;
 use crate::events::EventFilter;
@@ -51,6 +56,49 @@ impl Subscription {
             None => events.follow_jobs(viewer, filter),
         };
         Ok(jobs.map(|job| job.map(Job::from).map_err(Error::from)).boxed())
+    }
+
+    /// The position as it stands, then each change, at most two a second; completes when the job is no longer waiting,
+    /// after saying so. An unknown id, or another client's, is NOT_FOUND.
+    async fn queue_position_updated(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] job_id: ID,
+    ) -> Result<BoxStream<'static, QueuePosition>> {
+        let id = argument::job_id("jobId", &job_id)?;
+        let positions = ctx.data::<Parts>()?.events.follow_position(ctx.data::<Viewer>()?, id).await?;
+        Ok(positions.map(move |position| QueuePosition::new(id, &position)).boxed())
+    }
+
+    /// All queues, or the one of this name, as they stand, then each in which something changed, at most two a second.
+    /// For operators.
+    async fn queue_updated(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "This queue only.")] name: Option<String>,
+    ) -> Result<BoxStream<'static, Queue>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+        if let Some(name) = &name
+            && !known_queues(ctx).await?.iter().any(|queue| queue.name == *name)
+        {
+            return Err(DomainError::NotFound { what: "queue", id: name.clone() }.into());
+        }
+        let parts = ctx.data::<Parts>()?;
+        Ok(parts.events.follow_queues(&configured_queues(parts), name).map(Queue::from).boxed())
+    }
+
+    /// The stored lines of the job's log, then each line that is appended, without gap or repeat; completes when the job
+    /// is terminal and all of them are given. An unknown id, or another client's, is NOT_FOUND.
+    async fn job_log_appended(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] id: ID,
+        #[graphql(desc = "Only lines after this cursor of Job.logs.")] after: Option<String>,
+    ) -> Result<BoxStream<'static, Result<JobLogLine>>> {
+        let id = argument::job_id("id", &id)?;
+        let after = after.map(|after| CursorSeal::of_log(id).line("after", &after)).transpose()?;
+        let lines = ctx.data::<Parts>()?.events.follow_log(ctx.data::<Viewer>()?, id, after).await?;
+        Ok(lines.map(|line| line.map(JobLogLine::from).map_err(Error::from)).boxed())
     }
 }
 

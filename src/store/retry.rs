@@ -44,6 +44,7 @@ async fn make_ready(
                  SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
                      priority = COALESCE($3, priority), level = COALESCE($3, priority),
                      seq = nextval('job_seq'), run_at = now(), finished_at = NULL, cancel_requested_at = NULL,
+                     start_before = NULL,
                      error = NULL, progress_fraction = NULL, progress_message = NULL, progress_at = NULL
                  WHERE id = $1 AND ($2::text IS NULL OR client_id = $2) AND status IN ('ERROR', 'CANCELLED')
                  RETURNING *",

@@ -74,15 +74,15 @@ impl Claimer {
     /// Registers for the news; nothing is claimed yet.
     pub(super) fn new(registration: Arc<Registration>, ready: watch::Receiver<u64>) -> Claimer {
         let now = Instant::now();
-        let queue = |name: &str| Queue {
-            name: name.to_owned(),
+        let queue = |name: &String| Queue {
+            name: name.clone(),
             claimed: VecDeque::new(),
             completed: Arc::default(),
             rate: CompletionRate::none(now),
             is_dry: false,
         };
         Claimer {
-            queues: registration.settings.kinds.queues().into_iter().map(queue).collect(),
+            queues: registration.settings.queues.iter().map(queue).collect(),
             registration,
             next_claim: 0,
             next_start: 0,

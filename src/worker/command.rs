@@ -5,6 +5,7 @@
 //!   TMPDIR and the working folder are one private folder, which is removed afterwards.
 //! - Standard input holds the payload as one line of JSON. Standard output is the result as JSON, null when there is
 //!   none. Standard error is the log; a line `::progress 0.4 message` is progress.
+//!   Both are kept line by line, as [`super::job_log`] bounds them.
 //! - Status 0 is success. 65 (EX_DATAERR) says that the input can never succeed: INVALID_INPUT, not retryable. Any
 //!   other is FAILED, retryable. The message is the last line of the log, `details` hold `exitStatus` and the last
 //!   4 KiB of the log.
@@ -118,12 +119,12 @@ async fn run_to_end(mut group: ProcessGroup, context: Context) -> io::Result<End
     let Pipes { stdin, stdout, stderr } = group.take_pipes()?;
     let mut payload = context.payload.to_string().into_bytes();
     payload.push(b'\n');
-    let (mut result, mut log) = (Vec::new(), Log::new(context.progress));
+    let (mut result, mut log) = (Vec::new(), Log::new(context.progress, context.log.clone()));
     let over_limit = CancellationToken::new();
     let status = {
         let mut serving = std::pin::pin!(async {
             let printing = async {
-                if !pipes::read_result(stdout, context.max_result_bytes, &mut result).await {
+                if !pipes::read_result(stdout, context.max_result_bytes, &mut result, &context.log).await {
                     over_limit.cancel();
                 }
             };

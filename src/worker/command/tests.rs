@@ -18,6 +18,7 @@ fn context(payload: Value) -> Context {
         payload,
         stop: CancellationToken::new(),
         progress: Default::default(),
+        log: Default::default(),
         max_result_bytes: 1 << 20,
         spawner: Spawner::default(),
     }
