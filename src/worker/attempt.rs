@@ -13,10 +13,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::held_jobs::HeldJob;
-use super::progress::{ProgressReporter, Report};
+use super::progress::{ProgressReporter, Report, Reports};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
-use super::stop::{Stop, StopReason};
+use super::stop::StopReason;
 use crate::config::{Backoff, Kind};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
@@ -42,13 +42,12 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
             return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
-    let progress = ProgressReporter::default();
     let context = Context {
         job_id: held.job.lease.job_id,
         attempt: held.job.attempt,
         payload,
         stop: held.stop.asked().clone(),
-        progress: progress.clone(),
+        progress: ProgressReporter::default(),
         max_result_bytes: settings.max_result_bytes,
         spawner: registration.spawner.clone(),
     };
@@ -56,29 +55,23 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         // Asked to stop while it waited for its slot.
         None
     } else {
-        let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
-        run_handler(registration, held, kind, context, &progress, limit).await
+        run_handler(registration, held, kind, context).await
     };
     if held.stop.is_lost() {
         return None;
     }
     let attempt = held.job.attempt;
-    let attempt = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
-    Some(judge(&attempt, held.stop.reason(), outcome, settings.max_result_bytes))
+    let judged = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
+    Some(judge(&judged, held.stop.reason(), outcome, settings.max_result_bytes))
 }
 
 /// Waits for the handler, within its time and unless it is to stop; none when it was dropped.
-async fn run_handler(
-    registration: &Registration,
-    held: &HeldJob,
-    kind: &Kind,
-    context: Context,
-    progress: &ProgressReporter,
-    limit: Duration,
-) -> Outcome {
-    let stop: &Stop = &held.stop;
+async fn run_handler(registration: &Registration, held: &HeldJob, kind: &Kind, context: Context) -> Outcome {
+    let stop = &held.stop;
+    let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
+    let reports = context.progress.reports();
     let mut handler = std::pin::pin!(AssertUnwindSafe(runner::run(kind, context)).catch_unwind());
-    let mut writing = std::pin::pin!(write_reports(registration, held, progress));
+    let mut writing = std::pin::pin!(write_reports(registration, held, reports));
     // First the end of its time, then that of its grace.
     let mut timer = std::pin::pin!(tokio::time::sleep(limit));
     let mut asked = false;
@@ -104,12 +97,7 @@ async fn run_handler(
 }
 
 /// Writes what the handler reports. Ends by being dropped.
-async fn write_reports(
-    registration: &Registration,
-    held: &HeldJob,
-    progress: &ProgressReporter,
-) -> Infallible {
-    let mut reports = progress.reports();
+async fn write_reports(registration: &Registration, held: &HeldJob, mut reports: Reports) -> Infallible {
     loop {
         let Report { fraction, message } = reports.next().await;
         let progress = Progress { lease: held.job.lease, fraction, message };

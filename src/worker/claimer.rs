@@ -137,7 +137,7 @@ impl Claimer {
         self.start_jobs();
         self.give_back_if(|held| held.claimed_at + LONGEST_WAIT <= now);
         if self.claiming.is_none() && now >= self.not_before {
-            self.begin_claim(holds_suspect);
+            self.begin_claim();
         }
     }
 
@@ -209,7 +209,7 @@ impl Claimer {
     }
 
     /// Claims from the first queue in turn that has need and may have work.
-    fn begin_claim(&mut self, holds_suspect: bool) {
+    fn begin_claim(&mut self) {
         let slots = &self.registration.slots;
         let buffered = self.queues.iter().map(|queue| queue.claimed.len()).sum();
         let total = self.registration.settings.slots;
@@ -233,7 +233,7 @@ impl Claimer {
                 worker_id: self.registration.worker_id,
                 queue: queue.name.clone(),
                 limit: i64::try_from(limit).unwrap_or(i64::MAX),
-                holds_suspect,
+                holds_suspect: self.held_suspect,
             };
             self.next_claim = (index + 1) % self.queues.len();
             let answer = Box::pin(claim(self.registration.clone(), request));

@@ -54,6 +54,7 @@ static CLUSTER: LazyLock<PgConnectOptions> = LazyLock::new(|| {
             sender.send(options).expect("a test waits");
             std::future::pending::<()>().await;
             drop((held_open, cluster));
+            drop(watcher.wait());
         });
     });
     receiver.recv_timeout(Duration::from_secs(90)).expect("the cluster answers")
