@@ -30,8 +30,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::close::Close;
 use self::message::ClientMessage;
-use self::operations::{Operations, Yielded};
+use self::operations::Operations;
 use super::answer::Answer;
+use super::execution::Yielded;
 use super::negotiation::MediaType;
 use super::{HttpState, origin, text_header};
 use crate::graphql;

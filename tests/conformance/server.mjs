@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 export const repository = resolve(here, '../..');
 
-/** The binary under test. */
+/** The binary under test. It runs in a folder of its own, so that no configuration file is read. */
 export const binary =
   process.env.JOBQL_BINARY ?? join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target'), 'debug/jobql');
 
@@ -43,7 +43,7 @@ export class Server {
     const env = { ...process.env };
     if (process.env.JOBQL_TEST_DATABASE_URL) env.JOBQL_DATABASE_URL = process.env.JOBQL_TEST_DATABASE_URL;
     const flags = ['serve', '--listen', this.#listen, '--data-dir', join(this.#folder, 'data'), ...this.#flags];
-    this.#child = spawn(binary, flags, { cwd: repository, env, stdio: ['ignore', 'pipe', log] });
+    this.#child = spawn(binary, flags, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', log] });
     const child = this.#child;
     this.#listen = await new Promise((found, failed) => {
       let said = '';
