@@ -36,6 +36,7 @@ pub mod field_merging;
 pub mod input_types;
 pub mod persisted_documents;
 pub mod request_check;
+pub mod variables;
 
 use std::sync::Arc;
 

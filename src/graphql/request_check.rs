@@ -12,7 +12,7 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
     SelectionSet,
 };
-use async_graphql::{Positioned, Request, ServerError, Value, Variables};
+use async_graphql::{Positioned, Request, ServerError, Value};
 
 use super::document_scan;
 use super::error::Code;
@@ -20,6 +20,7 @@ use super::error_codes::RequestState;
 use super::field_merging;
 use super::input_types::{InputTypes, Origin};
 use super::persisted_documents::PersistedDocuments;
+use super::variables::{self, Values};
 use crate::config::GraphqlConfig;
 
 /// Selections of an operation with all its fragments in place.
@@ -75,14 +76,17 @@ impl RequestCheck {
     pub fn check(&self, raw: RawRequest) -> Result<CheckedRequest, ServerError> {
         let meant = self.documents.meant(raw.query, raw.document_id)?;
         document_scan::scan(&meant.text, self.limits.max_query_tokens)?;
-        let document = parse_query(&meant.text).map_err(|error| {
+        let mut document = parse_query(&meant.text).map_err(|error| {
             let mut error = ServerError::from(error);
             super::error::set_code(&mut error, Code::ParseFailed.as_str());
             error
         })?;
         let operation = chosen(&document, raw.operation_name.as_deref())?;
-        let variables = self.checked_variables(&operation.node, raw.variables)?;
         let operation_type = operation.node.ty;
+        let values = self.checked_variables(&operation.node, raw.variables)?;
+        variables::check(&self.types, &mut document)?;
+        variables::put_in(&self.types, &mut document, raw.operation_name.as_deref(), &values);
+        let operation = chosen(&document, None)?;
         let introspection_only = self.check_shape(&document, operation)?;
         field_merging::check(&document, &[&operation.node.selection_set.node])?;
         if let Some(hash) = &meant.keep_as {
@@ -90,8 +94,7 @@ impl RequestCheck {
         }
 
         let state = Arc::new(RequestState { introspection_only, ..RequestState::default() });
-        let mut request = Request::new(meant.text).variables(variables).data(state.clone());
-        request.operation_name = raw.operation_name;
+        let mut request = Request::new(meant.text).data(state.clone());
         request.set_parsed_query(document);
         Ok(CheckedRequest { request, operation: operation_type, state })
     }
@@ -100,8 +103,8 @@ impl RequestCheck {
         &self,
         operation: &OperationDefinition,
         mut raw: serde_json::Map<String, serde_json::Value>,
-    ) -> Result<Variables, ServerError> {
-        let mut variables = Variables::default();
+    ) -> Result<Values, ServerError> {
+        let mut values = Values::new();
         for definition in &operation.variable_definitions {
             let (name, of_type) = (&definition.node.name.node, &definition.node.var_type.node);
             let refused = |message: String| {
@@ -109,21 +112,26 @@ impl RequestCheck {
                 error.locations = vec![definition.pos];
                 error
             };
-            match raw.remove(name.as_str()) {
-                Some(value) => {
+            let default = definition.node.default_value.as_ref();
+            match (raw.remove(name.as_str()), default) {
+                (Some(value), _) => {
                     let value = Value::from_json(value)
                         .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?;
                     self.types
                         .check(of_type, &value, Origin::Variable, &format!("${name}"))
                         .map_err(refused)?;
-                    variables.insert(name.clone(), value);
+                    values.insert(name.clone(), variables::as_literal(&self.types, of_type, value));
                 }
-                None if of_type.nullable || definition.node.default_value.is_some() => {}
-                None => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
+                // Whether it fits is looked at with the definition.
+                (None, Some(default)) => {
+                    values.insert(name.clone(), default.node.clone());
+                }
+                (None, None) if of_type.nullable => {}
+                (None, None) => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
             }
         }
         // What the operation does not declare is ignored, as the specification has it.
-        Ok(variables)
+        Ok(values)
     }
 
     /// Holds the operation with its fragments to the limits; true when it asks for the schema only.
@@ -132,11 +140,7 @@ impl RequestCheck {
         document: &ExecutableDocument,
         operation: &Positioned<OperationDefinition>,
     ) -> Result<bool, ServerError> {
-        let root = match operation.node.ty {
-            OperationType::Query => "Query",
-            OperationType::Mutation => "Mutation",
-            OperationType::Subscription => "Subscription",
-        };
+        let root = InputTypes::root(operation.node.ty);
         let mut walk = Walk {
             types: &self.types,
             limits: &self.limits,
@@ -278,6 +282,19 @@ impl<'a> Walk<'a> {
         }
         let known = place.parent.and_then(|parent| self.types.field(parent, name));
         let is_introspection = known.is_none();
+        if name == "__typename" {
+            // The engine overlooks these.
+            let unknown = field
+                .directives
+                .iter()
+                .find(|each| self.types.directive(each.node.name.node.as_str()).is_none());
+            if let Some(unknown) = unknown {
+                let mut error = Code::ValidationFailed
+                    .error(format!("unknown directive {:?}", unknown.node.name.node.as_str()));
+                error.locations = vec![unknown.pos];
+                return Err(error);
+            }
+        }
         let lists = place.introspection_lists
             + usize::from(
                 is_introspection
@@ -288,8 +305,8 @@ impl<'a> Walk<'a> {
         }
         if let Some(known) = known {
             for (argument, value) in &field.arguments {
-                let of_type = known.arguments.get(argument.node.as_str());
-                // With variables inside it is validation's, which puts their values in.
+                let of_type = known.arguments.get(argument.node.as_str()).map(|known| &known.of_type);
+                // What the field does not know is left to validation, which says it better.
                 let (Some(of_type), Some(constant)) = (of_type, value.node.clone().into_const()) else {
                     continue;
                 };
