@@ -9,7 +9,8 @@
 //! | a peer that does not read | [`patient_stream`](super::patient_stream) |
 //!
 //! A shutdown closes what is idle at once and lets requests in flight finish. Response headers are written in title
-//! case: names of headers have no case, but some clients look for `Sec-Websocket-Protocol` as it is written here.
+//! case, and that of a WebSocket in the client's own: names of headers have no case, but the Python client `gql` finds
+//! `Sec-WebSocket-Protocol` only as it wrote it itself.
 
 use std::io;
 use std::pin::pin;
@@ -76,6 +77,7 @@ async fn serve_one(stream: PatientStream, router: Router, closing: CancellationT
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        .preserve_header_case(true)
         .title_case_headers(true);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection.with_upgrades());

@@ -86,7 +86,11 @@ pub async fn upgrade(state: HttpState, request: Request) -> Response {
     let speaks = upgrade.selected_protocol().is_some();
     let viewer = state.viewer(&parts.headers);
     let owned = state.tasks.token();
-    upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks))
+    let mut response =
+        upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks));
+    // Among them is how the client spells its headers, and ours are spelt the same.
+    response.extensions_mut().extend(parts.extensions);
+    response
 }
 
 /// One socket.
