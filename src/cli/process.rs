@@ -141,13 +141,14 @@ async fn serve_http(
     match role {
         Role::Serve => {
             say(&format!("GraphQL API on http://{address}/graphql"));
-            http::serve(listener, http::router(state.clone()), state, stopping).await
+            http::serve(listener, http::router(state.clone()), state, stopping).await;
         }
         Role::Work => {
             say(&format!("health on http://{address}/healthz and /readyz"));
-            http::serve(listener, http::health_router(state.clone()), state, stopping).await
+            http::serve(listener, http::health_router(state.clone()), state, stopping).await;
         }
     }
+    Ok(())
 }
 
 /// Tells on standard output what a person or a script that started us waits for. Nobody need read it.

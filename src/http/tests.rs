@@ -19,7 +19,7 @@ use crate::config::Overrides;
 struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 async fn server() -> Server {
@@ -311,5 +311,5 @@ async fn a_shutdown_closes_sockets_and_lets_requests_finish() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(socket);
-    tokio::time::timeout(Duration::from_secs(5), server.serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server.serving).await.unwrap().unwrap();
 }
