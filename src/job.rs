@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod failure;
+pub mod forecast;
 pub mod submission;
 pub mod viewer;
 

@@ -14,6 +14,7 @@ pub mod claim;
 pub mod delete;
 pub mod expire;
 pub mod finish;
+pub mod forecast;
 pub mod group;
 pub mod lease;
 pub mod list;
@@ -45,6 +46,7 @@ pub struct Store {
     pool: PgPool,
     orm: DatabaseConnection,
     tasks: TaskTracker,
+    forecasts: forecast::Forecasts,
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
@@ -60,6 +62,7 @@ impl Store {
             ends: finish::writer(&pool, &tasks),
             progress: progress::writer(&pool, &tasks),
             logs: log::writer(&pool, &tasks),
+            forecasts: forecast::Forecasts::default(),
             pool,
             orm,
             tasks,

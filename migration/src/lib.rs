@@ -8,6 +8,7 @@ mod m20261122_000010_queue;
 mod m20261122_000011_start_before;
 mod m20261122_000012_job_log;
 mod m20261122_000013_job_load;
+mod m20261122_000014_kind_duration;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000011_start_before::Migration),
             Box::new(m20261122_000012_job_log::Migration),
             Box::new(m20261122_000013_job_load::Migration),
+            Box::new(m20261122_000014_kind_duration::Migration),
         ]
     }
 }

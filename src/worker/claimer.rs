@@ -291,7 +291,9 @@ async fn run_job(
     slot: Slot,
     completed: Arc<AtomicUsize>,
 ) {
+    let started_at = Instant::now();
     let end = attempt::run(&registration, &mut held).await;
+    registration.durations.add(&held.job.kind, started_at.elapsed());
     completed.fetch_add(1, Ordering::Relaxed);
     if let Some((end, bytes)) = end {
         let ending = slot.into_ending(bytes);
