@@ -152,10 +152,11 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::Io(_)
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // Class 53: out of disk, memory or connections. 57: shutting down, starting, statement cancelled.
-            // 58: the system. 25006: read-only. 55P03: a lock was not to be had. 40: lost to another transaction.
-            matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58"))
-                || matches!(code.as_ref(), "25006" | "55P03")
+            // Class 08: the connection. 28, 3D, 55000: not let in. 40: lost to another transaction. 53: out of
+            // disk, memory or connections. 57: shutting down, starting, cancelled. 58: the system. 25006: read-only.
+            // 55P03: a lock was not to be had.
+            matches!(code.get(..2), Some("08" | "28" | "3D" | "40" | "53" | "57" | "58"))
+                || matches!(code.as_ref(), "25006" | "55000" | "55P03")
         }),
         _ => false,
     }

@@ -33,12 +33,16 @@ pub mod update;
 pub mod worker;
 
 use std::future::Future;
+use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+
+/// How long the end of the process waits for writes.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The way to the jobs. Cheap to clone; all clones share the pool and the group writers.
 #[derive(Clone)]
@@ -74,12 +78,15 @@ impl Store {
         &self.pool
     }
 
-    /// Waits until everything that was handed over is written. Call it once nobody submits any more.
+    /// Waits until everything that was handed over is written. Call it once nobody submits any more: a clone that is
+    /// left somewhere keeps the writers waiting for more, which is given up after ten seconds.
     pub async fn close(self) {
         let tasks = self.tasks.clone();
         drop(self);
         tasks.close();
-        tasks.wait().await;
+        if tokio::time::timeout(CLOSE_WITHIN, tasks.wait()).await.is_err() {
+            tracing::warn!(store.tasks = tasks.len(), "some writes had not ended when the process did");
+        }
     }
 
     /// Runs a write to its end, whatever becomes of the caller.

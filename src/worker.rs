@@ -45,7 +45,7 @@
 //! # What runs where
 //!
 //! One task claims and starts, one sends heartbeats, and each started job has its own. They share the
-//! [`registration`] and end with it. No transaction is open while a handler runs.
+//! registration and end with it. No transaction is open while a handler runs.
 
 mod registration;
 
@@ -153,67 +153,68 @@ pub async fn run(
         shutdown.cancelled().await;
         return Ok(());
     }
-    let settings = Arc::new(settings);
-    let spawner = Spawner::default();
-    let mut is_first = true;
-    while let Some(registration) = register(&store, &settings, &spawner, is_first, &shutdown).await? {
-        serve(&registration, &events, &shutdown).await;
-        is_first = false;
-        if shutdown.is_cancelled() {
-            break;
-        }
+    let process =
+        Process { store, events, settings: Arc::new(settings), spawner: Spawner::default(), shutdown };
+    let mut registration = process.register(|error| matches!(error, Error::Database { .. })).await?;
+    while let Some(registered) = registration {
+        process.serve(&registered).await;
+        registration = process.register(|_| false).await?;
     }
     Ok(())
 }
 
-/// Registers, trying again while the database is away; none when the process is to stop first.
-async fn register(
-    store: &Store,
-    settings: &Arc<WorkerSettings>,
-    spawner: &Spawner,
-    is_first: bool,
-    shutdown: &CancellationToken,
-) -> Result<Option<Arc<Registration>>> {
-    let mut outage = Outage::default();
-    loop {
-        let registering = Registration::make(store, settings, spawner);
-        let wait = match shutdown.run_until_cancelled(registering).await {
-            None => return Ok(None),
-            Some(Ok(registration)) => {
-                outage.end("register");
-                return Ok(Some(registration));
-            }
-            Some(Err(error @ Error::Database { .. })) if is_first => return Err(error),
-            Some(Err(error)) => outage.note(&error),
-        };
-        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return Ok(None);
-        }
-    }
+/// What outlives a registration.
+struct Process {
+    store: Store,
+    events: Events,
+    settings: Arc<WorkerSettings>,
+    spawner: Spawner,
+    shutdown: CancellationToken,
 }
 
-/// Works under one registration, until it is drained or lost.
-async fn serve(registration: &Arc<Registration>, events: &Events, shutdown: &CancellationToken) {
-    let mut claimer = Claimer::new(registration.clone(), events.ready());
-    let beating = tokio::spawn({
-        let (registration, cancels) = (registration.clone(), events.cancels());
-        async move { heartbeat::keep_lease(&registration, cancels).await }
-    });
-    let writing = tokio::spawn({
-        let registration = registration.clone();
-        async move { registration.durations.keep_writing(&registration.store).await }
-    });
-    claimer.run(shutdown).await;
-    if !registration.lost.is_cancelled() {
-        drain::drain(registration, claimer).await;
+impl Process {
+    /// Registers, trying again unless the error is final; none when the process is to stop.
+    async fn register(&self, is_final: fn(&Error) -> bool) -> Result<Option<Arc<Registration>>> {
+        let mut outage = Outage::default();
+        while !self.shutdown.is_cancelled() {
+            let registering = Registration::make(&self.store, &self.settings, &self.spawner);
+            let wait = match self.shutdown.run_until_cancelled(registering).await {
+                None => return Ok(None),
+                Some(Ok(registration)) => {
+                    outage.end("register");
+                    return Ok(Some(registration));
+                }
+                Some(Err(error)) if is_final(&error) => return Err(error),
+                Some(Err(error)) => outage.note(&error),
+            };
+            self.shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
+        }
+        Ok(None)
     }
-    beating.abort();
-    // Aborted, or ended by itself; and it cannot panic in a way that matters here.
-    let _ = beating.await;
-    writing.abort();
-    let _ = writing.await;
-    registration.jobs.close();
-    if timeout(LOSS_PATIENCE, registration.jobs.wait()).await.is_err() {
-        tracing::warn!(worker.id = %registration.worker_id, "handlers of lost jobs do not stop");
+
+    /// Works under one registration, until it is drained or lost.
+    async fn serve(&self, registration: &Arc<Registration>) {
+        let mut claimer = Claimer::new(registration.clone(), self.events.ready());
+        let beating = tokio::spawn({
+            let (registration, cancels) = (registration.clone(), self.events.cancels());
+            async move { heartbeat::keep_lease(&registration, cancels).await }
+        });
+        let writing = tokio::spawn({
+            let registration = registration.clone();
+            async move { registration.durations.keep_writing(&registration.store).await }
+        });
+        claimer.run(&self.shutdown).await;
+        if !registration.lost.is_cancelled() {
+            drain::drain(registration, claimer).await;
+        }
+        beating.abort();
+        // It was aborted, or had ended by itself.
+        let _ = beating.await;
+        writing.abort();
+        let _ = writing.await;
+        registration.jobs.close();
+        if timeout(LOSS_PATIENCE, registration.jobs.wait()).await.is_err() {
+            tracing::warn!(worker.id = %registration.worker_id, "handlers of lost jobs do not stop");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use async_graphql::ServerError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 
 use super::negotiation::MediaType;
 use crate::graphql::error::{Code, internal};
@@ -74,5 +74,9 @@ impl Answer {
 
 /// Without a `data` key, as nothing was executed.
 fn body_of_errors(errors: &[ServerError]) -> Vec<u8> {
-    json!({ "errors": errors }).to_string().into_bytes()
+    #[derive(Serialize)]
+    struct Body<'a> {
+        errors: &'a [ServerError],
+    }
+    serde_json::to_vec(&Body { errors }).unwrap_or_else(|_| br#"{"errors":[]}"#.to_vec())
 }

@@ -270,6 +270,17 @@ async fn a_breach_of_the_protocol_closes_the_socket_with_its_code() {
 }
 
 #[tokio::test]
+async fn a_close_by_the_client_is_answered() {
+    let server = server().await;
+    let mut socket = server.socket().await.acknowledged().await;
+    socket.0.close(None).await.unwrap();
+    // The answer first, then the end of the stream; without the answer it would be an error.
+    while let Some(message) = socket.0.next().await {
+        message.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_page_of_another_host_gets_no_socket() {
     let server = server().await;
     let mut request = format!("ws://{}/graphql", server.address).into_client_request().unwrap();

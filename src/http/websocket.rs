@@ -103,6 +103,8 @@ struct Session {
 enum End {
     /// We close it.
     Close(Close),
+    /// The peer closes it, and waits for our answer.
+    Closed,
     /// The peer has gone, or does not read.
     Gone,
 }
@@ -124,8 +126,10 @@ impl Session {
         let end = if speaks { self.serve().await } else { End::Close(Close::UnknownSubprotocol) };
         // What still runs is dropped before the goodbye, which may take a while.
         self.operations = Operations::default();
-        if let End::Close(close) = end {
-            self.say_goodbye(close).await;
+        match end {
+            End::Close(close) => self.say_goodbye(Some(close)).await,
+            End::Closed => self.say_goodbye(None).await,
+            End::Gone => {}
         }
     }
 
@@ -157,7 +161,8 @@ impl Session {
             Some(Ok(Message::Binary(_))) => Err(End::Close(Close::invalid("binary messages are not spoken"))),
             // Pings are answered by the library.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
+            Some(Ok(Message::Close(_))) => Err(End::Closed),
+            None => Err(End::Gone),
             Some(Err(error)) if error.to_string().contains("too long") => Err(End::Close(Close::TooLarge)),
             Some(Err(_)) => Err(End::Gone),
         }
@@ -242,13 +247,17 @@ impl Session {
         }
     }
 
-    async fn say_goodbye(&mut self, close: Close) {
-        let frame = CloseFrame { code: close.code(), reason: close.reason().into() };
+    /// Sends our reason, if it is ours to send, and reads to the end; the library answers a peer's close frame while it
+    /// is read from, and a peer that got no answer would take the connection for broken.
+    async fn say_goodbye(&mut self, close: Option<Close>) {
         let goodbye = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                // The peer's own close frame, or the end.
-                while let Some(Ok(_)) = self.socket.recv().await {}
+            if let Some(close) = close {
+                let frame = CloseFrame { code: close.code(), reason: close.reason().into() };
+                if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+                    return;
+                }
             }
+            while let Some(Ok(_)) = self.socket.recv().await {}
         };
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     }

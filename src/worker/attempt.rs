@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout};
 
 use super::held_jobs::HeldJob;
 use super::job_log::JobLog;
-use super::progress::{ProgressReporter, Report};
+use super::progress::{ProgressReporter, Report, Reports};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
-use super::stop::{Stop, StopReason};
+use super::stop::StopReason;
 use crate::config::{Backoff, Kind, in_words};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
@@ -46,13 +46,13 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
             return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
-    let (progress, log) = (ProgressReporter::default(), JobLog::default());
+    let log = JobLog::default();
     let context = Context {
         job_id: held.job.lease.job_id,
         attempt: held.job.attempt,
         payload,
         stop: held.stop.asked().clone(),
-        progress: progress.clone(),
+        progress: ProgressReporter::default(),
         log: log.clone(),
         max_result_bytes: settings.max_result_bytes,
         spawner: registration.spawner.clone(),
@@ -61,11 +61,10 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         // Asked to stop while it waited for its slot.
         None
     } else {
-        let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
         let mut logging = std::pin::pin!(log.write_all(registration, held.job.lease));
         let outcome = tokio::select! {
             // Only a closed log is written to its end.
-            outcome = run_handler(registration, held, kind, context, &progress, limit) => outcome,
+            outcome = run_handler(registration, held, kind, context) => outcome,
             () = &mut logging => None,
         };
         log.close();
@@ -78,22 +77,17 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         return None;
     }
     let attempt = held.job.attempt;
-    let attempt = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
-    Some(judge(&attempt, held.stop.reason(), outcome, settings.max_result_bytes))
+    let judged = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
+    Some(judge(&judged, held.stop.reason(), outcome, settings.max_result_bytes))
 }
 
 /// Waits for the handler, within its time and unless it is to stop; none when it was dropped.
-async fn run_handler(
-    registration: &Registration,
-    held: &HeldJob,
-    kind: &Kind,
-    context: Context,
-    progress: &ProgressReporter,
-    limit: Duration,
-) -> Outcome {
-    let stop: &Stop = &held.stop;
+async fn run_handler(registration: &Registration, held: &HeldJob, kind: &Kind, context: Context) -> Outcome {
+    let stop = &held.stop;
+    let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
+    let reports = context.progress.reports();
     let mut handler = std::pin::pin!(AssertUnwindSafe(runner::run(kind, context)).catch_unwind());
-    let mut writing = std::pin::pin!(write_reports(registration, held, progress));
+    let mut writing = std::pin::pin!(write_reports(registration, held, reports));
     // First the end of its time, then that of its grace.
     let mut timer = std::pin::pin!(tokio::time::sleep(limit));
     let mut asked = false;
@@ -119,12 +113,7 @@ async fn run_handler(
 }
 
 /// Writes what the handler reports. Ends by being dropped.
-async fn write_reports(
-    registration: &Registration,
-    held: &HeldJob,
-    progress: &ProgressReporter,
-) -> Infallible {
-    let mut reports = progress.reports();
+async fn write_reports(registration: &Registration, held: &HeldJob, mut reports: Reports) -> Infallible {
     loop {
         let Report { fraction, message } = reports.next().await;
         let progress = Progress { lease: held.job.lease, fraction, message };

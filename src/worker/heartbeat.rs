@@ -8,7 +8,6 @@
 //! A process that was stopped for longer than its lease finds the end of the lease behind it as soon as it runs on, and
 //! looks at that before anything else. Handlers may run for a moment until then; their ends are refused by the epoch.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -85,9 +84,8 @@ async fn send(registration: &Registration, patience: Duration) -> Result<Vec<(Le
 
 /// Others may run the jobs from now on.
 fn ran_out(registration: &Registration) {
-    let error = Error::LeaseLost;
     tracing::warn!(
-        worker.id = %registration.worker_id, error = %error, source = ?error.source(),
+        worker.id = %registration.worker_id,
         "no heartbeat succeeded for a whole lease; the worker's jobs are stopped"
     );
     registration.lose();

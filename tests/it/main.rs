@@ -1,7 +1,16 @@
 //! All tests that need a database or a process, in one binary, on real PostgreSQL and the real `jobql`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the lints spare test functions, and here what these call as well"
+)]
+
 mod support;
 
+mod bad_input;
 mod changing;
 mod claiming;
 mod embedded;

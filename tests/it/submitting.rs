@@ -121,14 +121,7 @@ async fn race_for_a_key(winner_commits: bool) {
             tokio::spawn(async move { store.submit(rival).await })
         })
         .collect();
-    eventually("a loser waits for the winner", crate::support::SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(db.pool())
-            .await
-            .expect("locks");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    db.until_sessions_wait(1).await;
     let end = if winner_commits { "COMMIT" } else { "ROLLBACK" };
     sqlx::raw_sql(end).execute(&mut winner).await.expect(end);
     let answers = deadline("the losers are answered", join_all(losers)).await;
@@ -221,14 +214,7 @@ async fn a_submit_goes_on_when_its_caller_goes_away() {
             }
         });
         let expected = if alone { 1 } else { 2 };
-        eventually("the insert waits", crate::support::SOON, async || {
-            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-                .fetch_one(db.pool())
-                .await
-                .expect("locks");
-            (waiting == expected).then_some(())
-        })
-        .await;
+        db.until_sessions_wait(expected).await;
         call.abort();
         assert!(call.await.expect_err("aborted").is_cancelled());
     }
