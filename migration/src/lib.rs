@@ -9,6 +9,7 @@ mod m20261122_000011_start_before;
 mod m20261122_000012_job_log;
 mod m20261122_000013_job_load;
 mod m20261122_000014_kind_duration;
+mod m20261122_000015_callback;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000012_job_log::Migration),
             Box::new(m20261122_000013_job_load::Migration),
             Box::new(m20261122_000014_kind_duration::Migration),
+            Box::new(m20261122_000015_callback::Migration),
         ]
     }
 }
