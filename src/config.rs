@@ -5,6 +5,7 @@
 //! and what is allowed; nothing is guessed or clamped. Paths in the file are relative to the file's folder,
 //! paths in flags and variables to the working folder. The doc comments of [`Config`] are the reference.
 
+mod callbacks;
 mod database_url;
 mod error;
 mod graphql;
@@ -20,6 +21,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+pub use self::callbacks::{CallbackSecret, Callbacks};
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
 pub use self::graphql::GraphqlConfig;
@@ -87,6 +89,8 @@ pub struct Config {
     /// Whether to start although the database may lose what it has acknowledged (`fsync`, `full_page_writes`
     /// or `synchronous_commit` off); false by default.
     pub allow_unsafe_durability: bool,
+    /// How callbacks are signed and where they may go: `callback_secret`, `callback_previous_secret`, `callback_hosts`.
+    pub callbacks: Callbacks,
     /// How long finished jobs are kept.
     pub retention: Retention,
     /// The kinds of jobs; `sum`, `echo`, `sleep` and `fail` by default.
@@ -161,6 +165,10 @@ impl Config {
         let keep_cancelled = file.setting("retention_cancelled_days", &o.retention_cancelled_days, |t| {
             &t.retention_cancelled_days
         });
+        let secret = file.setting("callback_secret", &o.callback_secret, |t| &t.callback_secret);
+        let previous_secret = file.setting("callback_previous_secret", &o.callback_previous_secret, |t| {
+            &t.callback_previous_secret
+        });
         let data_dir = match (filled(&o.data_dir), &file.table.data_dir) {
             (Some(path), _) => path.clone(),
             (None, Some(path)) if path.as_os_str().is_empty() => {
@@ -179,6 +187,14 @@ impl Config {
                 None => error,
             })?;
         Ok(Self {
+            callbacks: Callbacks {
+                secret: secret.parsed()?,
+                previous_secret: previous_secret.parsed()?,
+                hosts: match filled(&o.callback_hosts) {
+                    Some(hosts) => hosts.split(',').map(|host| host.trim().to_owned()).collect(),
+                    None => file.table.callback_hosts.clone().unwrap_or_default(),
+                },
+            },
             retention: Retention {
                 done_days: keep_done.days(7)?,
                 error_days: keep_error.days(30)?,
@@ -236,6 +252,9 @@ struct Table {
     trusted_documents: Option<PathBuf>,
     database_connections: Option<Scalar>,
     allow_unsafe_durability: Option<Scalar>,
+    callback_secret: Option<Scalar>,
+    callback_previous_secret: Option<Scalar>,
+    callback_hosts: Option<Vec<String>>,
     retention_done_days: Option<Scalar>,
     retention_error_days: Option<Scalar>,
     retention_cancelled_days: Option<Scalar>,

@@ -47,6 +47,12 @@ pub enum Error {
         /// RFC 6901 pointers to the places.
         pointers: Vec<String>,
     },
+    /// A callback may not go there.
+    #[error("callbackUrl {problem}")]
+    CallbackRefused {
+        /// Why not.
+        problem: String,
+    },
     /// JSON above its limit.
     #[error("{field}: {bytes} bytes; at most {limit} are allowed")]
     PayloadTooLarge {

@@ -10,6 +10,7 @@ pub mod mutation;
 
 pub mod subscription;
 
+pub mod callback;
 pub mod job;
 pub mod job_attempt;
 pub mod job_connection;

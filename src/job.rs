@@ -1,7 +1,9 @@
 //! The rules of a job, without IO: what may be submitted, what it is called, when a failed attempt is tried again.
 
 pub mod backoff;
+pub mod callback;
 pub mod failure;
+pub mod forecast;
 pub mod submission;
 pub mod viewer;
 

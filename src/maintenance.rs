@@ -4,13 +4,15 @@
 //! Processes that do the same at once share the work by skipping each other's locked rows. A failing round is
 //! logged once per outage and tried again at the next.
 
+pub mod callbacks;
+
 use std::future::Future;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Retention;
+use crate::config::{Config, Retention};
 use crate::error::{self, Error, Result};
 use crate::store::Store;
 
@@ -25,8 +27,19 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Finished jobs go within so long of the end of their time.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
+/// A callback is sent within so long of the job's end.
+const DELIVER_EVERY: Duration = Duration::from_secs(1);
+
 /// Starts the loops; they run on `tasks` until `shutdown`.
-pub fn start(store: &Store, retention: Retention, tasks: &TaskTracker, shutdown: &CancellationToken) {
+pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let retention = config.retention;
+    if let Some(sender) = callbacks::Sender::new(config.callbacks.clone()) {
+        let delivering = store.clone();
+        tasks.spawn(repeat("deliver callbacks", DELIVER_EVERY, shutdown.clone(), move || {
+            let (sender, store) = (sender.clone(), delivering.clone());
+            async move { sender.deliver(&store).await }
+        }));
+    }
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
     let pruning = store.clone();

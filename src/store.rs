@@ -8,12 +8,14 @@
 //! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
 
 pub mod bulk;
+pub mod callback;
 pub mod cancel;
 pub mod changes;
 pub mod claim;
 pub mod delete;
 pub mod expire;
 pub mod finish;
+pub mod forecast;
 pub mod group;
 pub mod lease;
 pub mod list;
@@ -56,6 +58,7 @@ pub struct Store {
     work: PgPool,
     orm: DatabaseConnection,
     tasks: TaskTracker,
+    forecasts: forecast::Forecasts,
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
@@ -72,6 +75,7 @@ impl Store {
             ends: finish::writer(&work, &tasks),
             progress: progress::writer(&work, &tasks),
             logs: log::writer(&work, &tasks),
+            forecasts: forecast::Forecasts::default(),
             pool,
             work,
             orm,

@@ -69,6 +69,8 @@ mod outage;
 
 mod drain;
 
+mod durations;
+
 pub mod runner;
 
 pub mod builtin;
@@ -197,6 +199,10 @@ impl Process {
             let (registration, cancels) = (registration.clone(), self.events.cancels());
             async move { heartbeat::keep_lease(&registration, cancels).await }
         });
+        let writing = tokio::spawn({
+            let registration = registration.clone();
+            async move { registration.durations.keep_writing(&registration.store).await }
+        });
         claimer.run(&self.shutdown).await;
         if !registration.lost.is_cancelled() {
             drain::drain(registration, claimer).await;
@@ -204,6 +210,8 @@ impl Process {
         beating.abort();
         // It was aborted, or had ended by itself.
         let _ = beating.await;
+        writing.abort();
+        let _ = writing.await;
         registration.jobs.close();
         if timeout(LOSS_PATIENCE, registration.jobs.wait()).await.is_err() {
             tracing::warn!(worker.id = %registration.worker_id, "handlers of lost jobs do not stop");

@@ -73,6 +73,8 @@ pub struct Model {
     pub cancel_requested_at: Option<DateTimeUtc>,
     /// Given up if no worker has started it by then.
     pub start_before: Option<DateTimeUtc>,
+    /// Where its end is told.
+    pub callback_url: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -8,6 +8,8 @@ mod m20261122_000010_queue;
 mod m20261122_000011_start_before;
 mod m20261122_000012_job_log;
 mod m20261122_000013_job_load;
+mod m20261122_000014_kind_duration;
+mod m20261122_000015_callback;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -23,6 +25,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000011_start_before::Migration),
             Box::new(m20261122_000012_job_log::Migration),
             Box::new(m20261122_000013_job_load::Migration),
+            Box::new(m20261122_000014_kind_duration::Migration),
+            Box::new(m20261122_000015_callback::Migration),
         ]
     }
 }

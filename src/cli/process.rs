@@ -102,7 +102,7 @@ async fn run_on(
     let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
     let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
     let waits = events.clone();
-    maintenance::start(&store, config.retention, &tasks, &background);
+    maintenance::start(&store, &config, &tasks, &background);
     let stopping = CancellationToken::new();
     let mut work = tokio::spawn(worker::run(
         store.clone(),

@@ -98,6 +98,21 @@ pub struct Overrides {
     #[arg(long, global = true, env = "JOBQL_ALLOW_UNSAFE_DURABILITY", value_name = "true|false",
           num_args = 0..=1, default_missing_value = "true")]
     pub allow_unsafe_durability: Option<String>,
+    /// Signs callbacks, whsec_ and base64; without one no job may have a callback
+    #[arg(long, global = true, env = "JOBQL_CALLBACK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub callback_secret: Option<String>,
+    /// Signs callbacks too, while receivers change over
+    #[arg(
+        long,
+        global = true,
+        env = "JOBQL_CALLBACK_PREVIOUS_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub callback_previous_secret: Option<String>,
+    /// Hosts, separated by commas, that callbacks may reach by http and at private addresses
+    #[arg(long, global = true, env = "JOBQL_CALLBACK_HOSTS", value_name = "HOSTS")]
+    pub callback_hosts: Option<String>,
     /// Days that DONE jobs are kept, 0 to 36500; 0 is for ever [default: 7]
     #[arg(long, global = true, env = "JOBQL_RETENTION_DONE_DAYS", value_name = "DAYS")]
     pub retention_done_days: Option<String>,
@@ -110,7 +125,7 @@ pub struct Overrides {
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 29] = [
+const VARIABLES: [&str; 32] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
@@ -137,6 +152,9 @@ const VARIABLES: [&str; 29] = [
     "JOBQL_TRUSTED_DOCUMENTS",
     "JOBQL_DATABASE_CONNECTIONS",
     "JOBQL_ALLOW_UNSAFE_DURABILITY",
+    "JOBQL_CALLBACK_SECRET",
+    "JOBQL_CALLBACK_PREVIOUS_SECRET",
+    "JOBQL_CALLBACK_HOSTS",
     "JOBQL_RETENTION_DONE_DAYS",
     "JOBQL_RETENTION_ERROR_DAYS",
     "JOBQL_RETENTION_CANCELLED_DAYS",

@@ -135,7 +135,7 @@ impl Board {
             let positions = store.positions(&Viewer::Operator, some).await?;
             let state = self.lock();
             for id in some {
-                let what = positions.get(id).copied();
+                let what = positions.get(id).cloned();
                 if let Some(sender) = state.positions.get(id) {
                     sender.send_replace(Said { round, what });
                 }

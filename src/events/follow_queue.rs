@@ -28,13 +28,13 @@ impl Events {
         let present = self.store.positions(viewer, &[id]).await?.remove(&id);
         let present = present.ok_or_else(|| Error::no_job(id))?;
         watch.has_read();
-        let rest = present.status.is_waiting().then_some((watch, present));
+        let rest = present.status.is_waiting().then(|| (watch, present.clone()));
         let later = stream::unfold(rest, |rest| async move {
             let (mut watch, before) = rest?;
             loop {
                 let position = watch.next().await?;
                 if position != before {
-                    let rest = position.status.is_waiting().then_some((watch, position));
+                    let rest = position.status.is_waiting().then(|| (watch, position.clone()));
                     return Some((position, rest));
                 }
             }

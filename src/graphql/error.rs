@@ -136,6 +136,7 @@ fn code(error: &Error) -> &'static str {
         Error::InvalidInput { .. } => "BAD_USER_INPUT",
         Error::UnknownKind(_) => "UNKNOWN_KIND",
         Error::InvalidPayload { .. } => Code::InvalidPayload.as_str(),
+        Error::CallbackRefused { .. } => "CALLBACK_URL_REFUSED",
         Error::PayloadTooLarge { .. } => Code::PayloadTooLarge.as_str(),
         Error::IdempotencyConflict { .. } => "IDEMPOTENCY_CONFLICT",
         Error::JobGone { .. } => "JOB_GONE",
@@ -164,6 +165,7 @@ fn set_details(extensions: &mut ErrorExtensionValues, error: &Error) {
         }
         Error::NotFound { .. }
         | Error::Forbidden { .. }
+        | Error::CallbackRefused { .. }
         | Error::UnknownKind(_)
         | Error::InvalidTransition { .. }
         | Error::LeaseLost

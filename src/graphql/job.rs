@@ -6,6 +6,7 @@ use async_graphql::{Context, ID, Object, Result};
 use entity::job;
 
 use super::Parts;
+use super::callback::Callback;
 use super::cursor::CursorSeal;
 use super::date_time::DateTime;
 use super::job_attempt::JobAttempt;
@@ -176,6 +177,13 @@ impl Job {
     #[graphql(complexity = 0)]
     async fn cancel_requested_at(&self) -> Option<DateTime> {
         self.0.cancel_requested_at.map(DateTime::from)
+    }
+
+    /// Where its end is told, and how far that is; null when nobody asked for it.
+    async fn callback(&self, ctx: &Context<'_>) -> Result<Option<Callback>> {
+        let Some(url) = &self.0.callback_url else { return Ok(None) };
+        let delivery = ctx.data::<Parts>()?.store.delivery(ctx.data::<Viewer>()?, self.0.id).await?;
+        Ok(Some(Callback::new(url, delivery)))
     }
 
     /// What its attempts printed, oldest first. Of one attempt at most 10,000 lines and 1 MiB are kept.

@@ -119,6 +119,16 @@ impl Mutation {
         Ok(id)
     }
 
+    /// Tells the end of a terminal job to its receiver once more, with the whole schedule.
+    async fn redeliver_callback(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the job.")] job_id: ID,
+    ) -> Result<Job> {
+        let id = argument::job_id("jobId", &job_id)?;
+        Ok(ctx.data::<Parts>()?.store.redeliver_callback(ctx.data::<Viewer>()?, id).await?.into())
+    }
+
     /// As cancelJob, for all jobs that match and are not terminal, in small steps.
     async fn cancel_jobs(
         &self,

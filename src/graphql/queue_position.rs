@@ -1,12 +1,18 @@
 //! The type `QueuePosition`.
 
-use async_graphql::{ID, SimpleObject};
+use std::time::Duration;
+
+use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
+use chrono::TimeDelta;
 use uuid::Uuid;
 
+use super::Parts;
+use super::date_time::DateTime;
 use crate::store::position::Position;
 
 /// Where a job stands in its queue, from one snapshot.
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct QueuePosition {
     /// The job.
     #[graphql(complexity = 0)]
@@ -27,6 +33,25 @@ pub struct QueuePosition {
     /// Pending and running jobs in the queue; 0 when this job is terminal.
     #[graphql(complexity = 0)]
     total_active: i32,
+    #[graphql(skip)]
+    exact: Position,
+}
+
+#[ComplexObject]
+impl QueuePosition {
+    /// When it will probably start, from what attempts of each kind took lately and the slots of live workers; jobs that
+    /// will come later and go first are not foreseen. Null where it cannot be told: the job is not PENDING, a kind
+    /// before it has no history, no worker is live, or the queue is paused.
+    async fn estimated_start_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        if self.exact.status != entity::JobStatus::Pending {
+            return Ok(None);
+        }
+        let made = ctx.data::<Parts>()?.store.forecast(&self.exact.queue).await?;
+        let seconds = self.exact.position().and_then(|position| made.forecast.seconds_until(position));
+        let wait =
+            seconds.and_then(|seconds| TimeDelta::from_std(Duration::try_from_secs_f64(seconds).ok()?).ok());
+        Ok(wait.and_then(|wait| made.at.checked_add_signed(wait)).map(DateTime::from))
+    }
 }
 
 impl QueuePosition {
@@ -39,6 +64,7 @@ impl QueuePosition {
             running_ahead: int(position.running_ahead),
             pending_ahead: int(position.pending_ahead),
             total_active: int(position.total_active),
+            exact: position.clone(),
         }
     }
 }

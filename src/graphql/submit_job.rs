@@ -7,6 +7,7 @@ use super::job::Job;
 use super::json::Json;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::job::callback::checked_url;
 use crate::job::json_scan::{self, ScanError};
 use crate::job::submission::{NewJob, Submission};
 use crate::job::viewer::Viewer;
@@ -37,6 +38,8 @@ pub struct SubmitJobInput {
     display_name: Option<String>,
     /// Give up if no worker has started it by then: it is CANCELLED, with error EXPIRED. Must lie after runAt.
     start_before: Option<DateTime>,
+    /// Where the job's end is told, by POST; https to a public address unless configured otherwise.
+    callback_url: Option<String>,
 }
 
 impl SubmitJobInput {
@@ -51,6 +54,7 @@ impl SubmitJobInput {
     fn checked(self, viewer: &Viewer, config: &Config) -> Result<NewJob> {
         let payload = self.payload.into_value();
         json_scan::check_value(&payload).map_err(|error| invalid_payload("payload", error))?;
+        let callback_url = self.callback_url.map(|url| checked_url(&url, &config.callbacks)).transpose()?;
         let submission = Submission {
             kind: self.kind,
             payload,
@@ -61,6 +65,7 @@ impl SubmitJobInput {
             max_attempts: self.max_attempts,
             timeout_seconds: self.timeout_seconds,
             display_name: self.display_name,
+            callback_url: callback_url.map(String::from),
             start_before: self.start_before.map(|at| at.instant("startBefore")).transpose()?,
         };
         submission.check(viewer, &config.kinds, config.max_payload_bytes)

@@ -42,6 +42,8 @@ pub struct Submission {
     pub display_name: Option<String>,
     /// Given up if no worker has started it by then.
     pub start_before: Option<DateTime<Utc>>,
+    /// Where its end is told; must have passed `callback::checked_url`.
+    pub callback_url: Option<String>,
 }
 
 /// A job that is ready to be written.
@@ -71,6 +73,8 @@ pub struct NewJob {
     pub run_at: Option<DateTime<Utc>>,
     /// Given up if no worker has started it by then.
     pub start_before: Option<DateTime<Utc>>,
+    /// Where its end is told.
+    pub callback_url: Option<String>,
     /// Input.
     pub payload: Value,
     /// The same as compact JSON text.
@@ -143,6 +147,7 @@ impl Submission {
             )?,
             run_at,
             start_before: self.start_before,
+            callback_url: self.callback_url,
             display_name,
             payload_hash: payload_hash(&self.kind, &payload_text),
             payload: self.payload,

@@ -82,6 +82,10 @@ impl Store {
             .execute(&pool)
             .await
             .map_err(failed)?;
+            sqlx::query("DELETE FROM kind_duration WHERE minute < now() - interval '1 day'")
+                .execute(&pool)
+                .await
+                .map_err(failed)?;
             sqlx::query("DELETE FROM job_load WHERE at < now() - make_interval(days => $1)")
                 .bind(KEEP_DAYS)
                 .execute(&pool)

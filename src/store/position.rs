@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
 /// Where a job stands in its queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// The queue.
+    pub queue: String,
     /// Status in the same snapshot.
     pub status: JobStatus,
     /// Pending jobs that will be claimed before this one; 0 unless it is pending.
@@ -54,7 +56,8 @@ impl Store {
                         COALESCE(lag(seq) OVER claim_order, 0) AS seq_before
                  FROM wanted WHERE status = 'PENDING'
                  WINDOW claim_order AS (PARTITION BY queue ORDER BY level, turn)
-             ), counted AS (
+             ), counted AS MATERIALIZED (
+                 -- Here and below: inlined, it was seen to be counted anew for each wanted job of a join.
                  SELECT step.*, CASE WHEN NOT lifo THEN
                         (SELECT count(*) FROM job
                          WHERE job.queue = step.queue AND job.status = 'PENDING'
@@ -77,17 +80,17 @@ impl Store {
                                AND job.seq > step.seq)
                      END AS between
                  FROM step
-             ), ahead AS (
+             ), ahead AS MATERIALIZED (
                  SELECT id, sum(between) OVER (PARTITION BY queue ORDER BY level, turn)::bigint AS pending_ahead
                  FROM counted
-             ), active AS (
+             ), active AS MATERIALIZED (
                  SELECT queue,
                         (SELECT count(*) FROM job WHERE job.queue = queues.queue AND job.status = 'PENDING') AS pending,
                         (SELECT count(*) FROM job WHERE job.queue = queues.queue AND job.status = 'RUNNING') AS running
                  FROM (SELECT DISTINCT queue FROM wanted
                        WHERE status NOT IN ('DONE', 'ERROR', 'CANCELLED')) AS queues
              )
-             SELECT wanted.id, wanted.status, COALESCE(pending_ahead, 0) AS pending_ahead,
+             SELECT wanted.id, wanted.queue, wanted.status, COALESCE(pending_ahead, 0) AS pending_ahead,
                     CASE WHEN wanted.status = 'PENDING' THEN active.running ELSE 0 END AS running_ahead,
                     CASE WHEN wanted.status IN ('DONE', 'ERROR', 'CANCELLED') THEN 0
                          ELSE active.pending + active.running END AS total_active
@@ -101,6 +104,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let position = Position {
+                    queue: row.try_get("queue")?,
                     status: read::status(row, "status")?,
                     pending_ahead: row.try_get("pending_ahead")?,
                     running_ahead: row.try_get("running_ahead")?,

@@ -1,7 +1,7 @@
 //! Prune: finished jobs go after their time, and with them their attempts and logs. It runs in every process, one at a
 //! time.
 //!
-//! Only terminal jobs that ended long enough ago go, by the database's clock, in batches of [`BATCH`]. They are found by
+//! Only terminal jobs that ended long enough ago and whose callback does not wait go, by the database's clock, in batches of [`BATCH`]. They are found by
 //! walking the primary key: ids rise with the time of submit, and what ended long ago was submitted before that, so no
 //! index has to be paid for by every job that ends. An idempotency key stays for its own time, and for as long as its
 //! job.
@@ -41,7 +41,9 @@ impl Pruned {
 
 /// `$1` to `$3` are the days of each status, null for ever; `$4` and `$5` are the ids between which is looked.
 const IS_OVER: &str = "id > $4 AND id < $5 AND finished_at < now() - make_interval(days => CASE status
-        WHEN 'DONE' THEN $1::integer WHEN 'ERROR' THEN $2::integer WHEN 'CANCELLED' THEN $3::integer END)";
+        WHEN 'DONE' THEN $1::integer WHEN 'ERROR' THEN $2::integer WHEN 'CANCELLED' THEN $3::integer END)
+    AND (callback_url IS NULL
+         OR NOT EXISTS (SELECT FROM callback_delivery WHERE job_id = job.id AND callback_delivery.status = 'WAITING'))";
 
 /// A key without a job whose time is over.
 const KEY_IS_OVER: &str =

@@ -111,31 +111,38 @@ pub struct UpcomingRequest {
     pub limit: i64,
 }
 
-const FIFO_UPCOMING_SQL: &str = "
-    SELECT job.* FROM job
-    WHERE status = 'PENDING' AND queue = $1 AND (level, seq) > ($2, $3) AND kind <> ALL($4)
-    ORDER BY queue, level, seq
-    LIMIT $5";
-
-/// Level by level upwards, and downwards within each: the index is read forwards for the levels, backwards for the
-/// jobs, and nothing is sorted.
-const LIFO_UPCOMING_SQL: &str = "
-    WITH RECURSIVE levels(level) AS (
-        (SELECT level FROM job WHERE status = 'PENDING' AND queue = $1 AND level >= $2 ORDER BY queue, level LIMIT 1)
-        UNION ALL
-        SELECT (SELECT job.level FROM job
-                WHERE status = 'PENDING' AND queue = $1 AND job.level > levels.level
-                ORDER BY queue, job.level LIMIT 1)
-        FROM levels WHERE level IS NOT NULL
-    )
-    SELECT turn.* FROM levels CROSS JOIN LATERAL (
-        SELECT job.* FROM job
-        WHERE status = 'PENDING' AND queue = $1 AND job.level = levels.level AND kind <> ALL($4)
-            AND seq < CASE WHEN levels.level = $2 THEN $3 ELSE 9223372036854775807 END
-        ORDER BY queue DESC, job.level DESC, seq DESC
-        LIMIT $5
-    ) AS turn
-    LIMIT $5";
+/// These columns of a queue's pending jobs in claim order.
+pub(super) fn upcoming_sql(order: ClaimOrder, columns: &str) -> String {
+    match order {
+        ClaimOrder::Fifo => format!(
+            "SELECT {columns} FROM job
+             WHERE status = 'PENDING' AND queue = $1 AND (level, seq) > ($2, $3) AND kind <> ALL($4)
+             ORDER BY queue, level, seq
+             LIMIT $5"
+        ),
+        // Level by level upwards, and downwards within each: the index is read forwards for the levels, backwards for
+        // the jobs, and nothing is sorted.
+        ClaimOrder::Lifo => format!(
+            "WITH RECURSIVE levels(level) AS (
+                 (SELECT level FROM job WHERE status = 'PENDING' AND queue = $1 AND level >= $2
+                  ORDER BY queue, level LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT job.level FROM job
+                         WHERE status = 'PENDING' AND queue = $1 AND job.level > levels.level
+                         ORDER BY queue, job.level LIMIT 1)
+                 FROM levels WHERE level IS NOT NULL
+             )
+             SELECT turn.* FROM levels CROSS JOIN LATERAL (
+                 SELECT {columns} FROM job
+                 WHERE status = 'PENDING' AND queue = $1 AND job.level = levels.level AND kind <> ALL($4)
+                     AND seq < CASE WHEN levels.level = $2 THEN $3 ELSE 9223372036854775807 END
+                 ORDER BY queue DESC, job.level DESC, seq DESC
+                 LIMIT $5
+             ) AS turn
+             LIMIT $5"
+        ),
+    }
+}
 
 impl Store {
     /// The settings of all known queues, by name; `configured` are those that the configuration names.
@@ -299,13 +306,9 @@ impl Store {
         let failed = |source| Error::database("read upcoming jobs", source);
         let mut connection = self.pool.acquire().await.map_err(failed)?;
         let order = settings_of(&mut connection, &request.queue).await.map_err(failed)?.claim_order;
-        let sql = match order {
-            ClaimOrder::Fifo => FIFO_UPCOMING_SQL,
-            ClaimOrder::Lifo => LIFO_UPCOMING_SQL,
-        };
         // No level is below 0.
         let after = request.after.unwrap_or(Turn { level: -1, seq: 0 });
-        let rows = sqlx::query(sql)
+        let rows = sqlx::query(sqlx::AssertSqlSafe(upcoming_sql(order, "job.*")))
             .bind(&request.queue)
             .bind(after.level)
             .bind(after.seq)

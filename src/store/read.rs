@@ -141,6 +141,7 @@ pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
         finished_at: row.try_get("finished_at")?,
         cancel_requested_at: row.try_get("cancel_requested_at")?,
         start_before: row.try_get("start_before")?,
+        callback_url: row.try_get("callback_url")?,
     })
 }
 

@@ -204,10 +204,11 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
         "WITH input AS (
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                   $7::text[], $8::smallint[], $9::smallint[], $10::integer[], $11::timestamptz[],
-                                  $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[])
+                                  $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[], $17::text[])
                  WITH ORDINALITY
                  AS i(id, client_id, request_id, keyed, kind, queue, display_name, priority, max_attempts,
-                      timeout_seconds, run_at, payload, payload_hash, named_id, start_before, position)
+                      timeout_seconds, run_at, payload, payload_hash, named_id, start_before, callback_url,
+                      position)
          ), key AS (
              -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
              -- waits for a transaction that holds the same key, and goes on when that one rolls back.
@@ -224,9 +225,9 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
              RETURNING job_id
          )
          INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
-                          timeout_seconds, payload, start_before, status, run_at)
+                          timeout_seconds, payload, start_before, callback_url, status, run_at)
          SELECT id, client_id, request_id, kind, queue, display_name, priority, priority, max_attempts,
-                timeout_seconds, payload::jsonb, start_before,
+                timeout_seconds, payload::jsonb, start_before, callback_url,
                 CASE WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END, GREATEST(run_at, now())
          FROM input
          WHERE NOT keyed OR id IN (SELECT job_id FROM key)
@@ -251,6 +252,7 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
     .bind(KEY_DAYS)
     .bind(column(batch, named_id))
     .bind(column(batch, |new_job| new_job.start_before))
+    .bind(column(batch, |new_job| new_job.callback_url.as_deref()))
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -298,6 +300,7 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         finished_at: None,
         cancel_requested_at: None,
         start_before: new_job.start_before,
+        callback_url: new_job.callback_url.clone(),
     };
     Submitted { job, created: true }
 }

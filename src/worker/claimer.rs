@@ -302,7 +302,9 @@ async fn run_job(
 ) {
     let started_at = Instant::now();
     let end = attempt::run(&registration, &mut held).await;
-    completed.count(started_at.elapsed());
+    let took = started_at.elapsed();
+    registration.durations.add(&held.job.kind, took);
+    completed.count(took);
     if let Some((end, bytes)) = end {
         let ending = slot.into_ending(bytes);
         ending::write(&registration, held, end, ending).await;

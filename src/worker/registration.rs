@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::WorkerSettings;
 use super::command::Spawner;
+use super::durations::Durations;
 use super::held_jobs::HeldJobs;
 use super::slots::Slots;
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ pub(super) struct Registration {
     pub(super) spawner: Spawner,
     /// What a heartbeat must name.
     pub(super) held: Arc<HeldJobs>,
+    /// How long they took.
+    pub(super) durations: Durations,
     /// Where handlers run.
     pub(super) slots: Arc<Slots>,
     /// The tasks of held jobs that are not waiting for a slot.
@@ -70,6 +73,7 @@ impl Registration {
             settings: settings.clone(),
             spawner: spawner.clone(),
             held: Arc::default(),
+            durations: Durations::default(),
             slots: Arc::new(Slots::new(settings.slots)),
             jobs: TaskTracker::new(),
             lost: CancellationToken::new(),

@@ -111,7 +111,7 @@ async fn many_watchers_are_told_the_same_round() {
     }
     // A round looks between each two neighbours once; one computation for each watcher would be 290 times that.
     let looked = scans().await - before;
-    assert!(looked < 290 * 20, "{looked} scans");
+    assert!(looked < 290 * 10, "{looked} scans");
 }
 
 async fn next_queue(queues: &mut BoxStream<'static, QueueState>) -> QueueState {
@@ -220,4 +220,63 @@ async fn positions_queues_and_loads_are_told_over_the_api() {
     assert_eq!(data[0], json!({"kind": "echo", "pending": 1, "total": 1}));
     let refused = server.ask(loads, span(32)).await;
     assert_eq!(refused["errors"][0]["extensions"]["field"], "to");
+}
+
+#[tokio::test]
+async fn a_start_is_estimated_where_that_is_honest() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "0"]).await;
+    db.store.submit_all((0..20).map(|_| db.new_job(echo())).collect()).await.expect("submit");
+    let last = db.submit(echo()).await.id.to_string();
+    let seconds = async || {
+        let asked_at = Utc::now();
+        let position =
+            server.job(&last, "queuePosition { position estimatedStartAt }").await["queuePosition"].take();
+        let at = position["estimatedStartAt"].as_str()?.parse::<chrono::DateTime<Utc>>().expect("an instant");
+        Some((at - asked_at).as_seconds_f64())
+    };
+    assert_eq!(seconds().await, None, "no live worker");
+    db.worker(30).await;
+    // A forecast is kept for half a second.
+    let now = async || eventually("an estimate", SOON, &seconds).await;
+    db.store
+        .add_durations(vec![("echo".to_owned(), 4, 30.0), ("fail".to_owned(), 1, 900.0)])
+        .await
+        .expect("report");
+    db.store.add_durations(vec![("echo".to_owned(), 6, 70.0)]).await.expect("report");
+    // 20 jobs of 10 s ahead on 8 free slots: it starts in the third row.
+    let estimate = now().await;
+    assert!((estimate - 20.0).abs() < 2.0, "{estimate}");
+    let set = async |change: QueueChange| drop(db.store.change_queue(QUEUE, change).await.expect("settings"));
+    set(QueueChange { max_running: Some(Some(2)), ..QueueChange::default() }).await;
+    eventually("the limit counts", SOON, async || {
+        (seconds().await.is_some_and(|estimate| (estimate - 100.0).abs() < 2.0)).then_some(())
+    })
+    .await;
+    set(QueueChange { paused: Some(true), ..QueueChange::default() }).await;
+    eventually("a paused queue has none", SOON, async || seconds().await.is_none().then_some(())).await;
+    set(QueueChange { paused: Some(false), ..QueueChange::default() }).await;
+    now().await;
+    let unknown = Submission { priority: Some(0), ..kind("sum", json!({})) };
+    db.submit(unknown).await;
+    eventually("a kind without history goes before", SOON, async || seconds().await.is_none().then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn workers_report_how_long_attempts_took() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "2"]).await;
+    for _ in 0..3 {
+        server.submit("sleep", json!({"seconds": 0.2})).await;
+    }
+    let (jobs, seconds): (i64, f64) = eventually("the report", SOON, async || {
+        let sums = sqlx::query_as::<_, (i64, f64)>(
+            "SELECT COALESCE(sum(jobs), 0)::bigint, COALESCE(sum(seconds), 0) FROM kind_duration WHERE kind = 'sleep'",
+        );
+        let sums = sums.fetch_one(db.pool()).await.expect("sums");
+        (sums.0 == 3).then_some(sums)
+    })
+    .await;
+    assert!((0.6..3.0).contains(&seconds), "{seconds} for {jobs}");
 }

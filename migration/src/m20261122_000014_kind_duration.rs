@@ -1,0 +1,18 @@
+//! How long attempts of each kind took lately.
+
+use sea_orm_migration::prelude::*;
+
+/// Makes the table.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        super::run_script(manager, include_str!("sql/m20261122_000014_kind_duration.up.sql")).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        super::run_script(manager, include_str!("sql/m20261122_000014_kind_duration.down.sql")).await
+    }
+}

@@ -1,0 +1,158 @@
+//! Sends callbacks: takes what is due, posts it, records what the receiver said. It runs in every process.
+//!
+//! The connection is made anew for each message, to an address that was checked just then: what the name resolves to
+//! is looked at by the one who dials. Redirects are not followed, no proxy is asked, the receiver's answer is read no
+//! further than its head. A process without a secret sends nothing and leaves it to others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::future::join_all;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, StatusCode, redirect};
+use serde_json::json;
+
+use crate::config::Callbacks;
+use crate::error::Result;
+use crate::job::callback::{checked_url, is_listed, is_public, retry_after, signed_headers};
+use crate::store::Store;
+use crate::store::callback::{DeliveryOutcome, DueDelivery};
+
+/// Messages that are on their way at once.
+const AT_ONCE: i64 = 20;
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// What sends callbacks.
+#[derive(Clone)]
+pub struct Sender {
+    callbacks: Arc<Callbacks>,
+    client: Client,
+}
+
+impl Sender {
+    /// A sender with these settings; none without a secret, or where TLS cannot be set up.
+    pub fn new(callbacks: Callbacks) -> Option<Sender> {
+        callbacks.secret.as_ref()?;
+        let callbacks = Arc::new(callbacks);
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .dns_resolver(Arc::new(PublicResolver(callbacks.clone())))
+            .user_agent(concat!("jobql/", env!("CARGO_PKG_VERSION")))
+            .build();
+        match client {
+            Ok(client) => Some(Sender { callbacks, client }),
+            Err(error) => {
+                tracing::error!(error = %error, "callbacks cannot be sent from this process");
+                None
+            }
+        }
+    }
+
+    /// Sends all that is due.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn deliver(&self, store: &Store) -> Result<()> {
+        loop {
+            let due = store.take_due_callbacks(AT_ONCE).await?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let sending = due.iter().map(|delivery| async move {
+                let outcome = self.send(delivery).await;
+                if let DeliveryOutcome::Failed { error, retry_after } = &outcome {
+                    tracing::info!(
+                        job.id = %delivery.job.id, callback.attempt = delivery.attempt, callback.error = %error,
+                        callback.given_up = retry_after.is_none(), "a callback was not delivered"
+                    );
+                }
+                store.record_delivery(delivery.job.id, (delivery.event, delivery.attempt), outcome).await
+            });
+            join_all(sending).await.into_iter().collect::<Result<Vec<()>>>()?;
+        }
+    }
+
+    async fn send(&self, delivery: &DueDelivery) -> DeliveryOutcome {
+        let failed = |error: String, asked| DeliveryOutcome::Failed {
+            error,
+            retry_after: retry_after(delivery.attempt, asked),
+        };
+        let given = delivery.job.callback_url.as_deref().unwrap_or_default();
+        // Once more: the settings may have changed since it was submitted.
+        let url = match checked_url(given, &self.callbacks) {
+            Ok(url) => url,
+            Err(error) => return DeliveryOutcome::Failed { error: error.to_string(), retry_after: None },
+        };
+        let body = message(delivery);
+        let id = format!("msg_{}_{}", delivery.job.id.simple(), delivery.event);
+        let mut request = self.client.post(url).header("content-type", "application/json");
+        for (name, value) in signed_headers(&self.callbacks, &id, Utc::now().timestamp(), &body) {
+            request = request.header(name, value);
+        }
+        match request.body(body).send().await {
+            Ok(answer) if answer.status().is_success() => DeliveryOutcome::Delivered,
+            Ok(answer) if answer.status() == StatusCode::GONE => DeliveryOutcome::Failed {
+                error: "the receiver answered 410 Gone".to_owned(),
+                retry_after: None,
+            },
+            Ok(answer) => {
+                let asked = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+                let asked = asked.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+                failed(format!("the receiver answered {}", answer.status()), asked)
+            }
+            // Without the URL, whose query may be secret.
+            Err(error) => failed(in_words(&error.without_url()), None),
+        }
+    }
+}
+
+fn in_words(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn message(delivery: &DueDelivery) -> String {
+    let job = &delivery.job;
+    json!({
+        "type": format!("job.{}", job.status.as_str().to_lowercase()),
+        "timestamp": job.finished_at,
+        "data": {
+            "id": job.id, "clientId": job.client_id, "requestId": job.request_id, "kind": job.kind,
+            "status": job.status.as_str(), "version": delivery.event, "result": job.result, "error": job.error,
+            "createdAt": job.created_at, "finishedAt": job.finished_at,
+        },
+    })
+    .to_string()
+}
+
+/// Gives those addresses of a name that are public; all of them for a host that is listed.
+struct PublicResolver(Arc<Callbacks>);
+
+impl Resolve for PublicResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let callbacks = self.0.clone();
+        Box::pin(async move {
+            let host = name.as_str();
+            let is_listed = is_listed(host, &callbacks);
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            let allowed: Vec<SocketAddr> =
+                found.filter(|address| is_listed || is_public(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err("the name leads to no public address".into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
