@@ -12,6 +12,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use jobql::config::{self, Config, ConfigError, Overrides};
 use jobql::postgres::{self, Database};
+use jobql::store::Store;
+use jobql::store::prune::Pruned;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::SqlxPostgresConnector;
 use sqlx::{ConnectOptions, Connection};
@@ -31,6 +33,7 @@ Examples:
   jobql work                              more workers, on the same data folder
   JOBQL_DATABASE_URL=postgres://jobql@db/jobql jobql serve
                                           on a PostgreSQL of yours (14 or newer)
+  jobql prune --dry-run                   what would be deleted of finished jobs
   jobql schema > schema.graphql           the API's schema
 
 A setting is taken from the first that has it: flag, JOBQL_* variable, jobql.toml, default.
@@ -60,6 +63,12 @@ enum Command {
     Work,
     /// Bring the database's tables up to date and exit (serve and work do so at start)
     Migrate,
+    /// Delete finished jobs that were kept for their time, as serve and work do all along
+    Prune {
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the GraphQL schema and exit; needs no database
     Schema,
 }
@@ -87,6 +96,7 @@ pub fn run() -> ExitCode {
             Command::Serve => process::run(config, Role::Serve).await,
             Command::Work => process::run(config, Role::Work).await,
             Command::Migrate => migrate_only(config).await,
+            Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Schema => Ok(()),
         }
     });
@@ -111,6 +121,24 @@ async fn migrate_only(config: Config) -> anyhow::Result<()> {
     let migrated = migrate(&database).await;
     database.close().await;
     migrated
+}
+
+async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
+    let database = postgres::open(&config).await?;
+    let store = Store::new(database.pool.clone(), database.orm.clone());
+    let pruned = if dry_run {
+        store.count_prunable(&config.retention).await
+    } else {
+        store.prune(config.retention).await
+    };
+    store.close().await;
+    database.close().await;
+    let Pruned { done, error, cancelled, keys } = pruned?;
+    let verb = if dry_run { "would delete" } else { "deleted" };
+    let line =
+        format!("{verb} {done} DONE, {error} ERROR and {cancelled} CANCELLED jobs, and {keys} request ids\n");
+    std::io::stdout().write_all(line.as_bytes())?;
+    Ok(())
 }
 
 /// Brings the tables up to date. Processes that start at once take turns.

@@ -8,6 +8,7 @@
 mod database_url;
 mod error;
 mod graphql;
+mod json_schema;
 mod kinds;
 mod overrides;
 mod trusted_documents;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
 pub use self::graphql::GraphqlConfig;
+pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
 pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, Runner};
 pub use self::overrides::{Overrides, unknown_variables};
 pub use self::trusted_documents::TrustedDocuments;
@@ -50,6 +52,9 @@ pub struct Config {
     /// Jobs that this process runs at once, 0 to 10,000; 4 a core by default. 0 serves the API only, and jobs
     /// wait for another process. Far above the cores, jobs that compute slow each other down until they time out.
     pub slots: usize,
+    /// The queues that this process takes jobs from, in turn and in this order; by default all that its kinds have, by
+    /// name. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
+    pub queues: Vec<String>,
     /// How logs are written; text by default.
     pub log_format: LogFormat,
     /// Seconds of silence after which a worker counts as lost and its jobs go to others, 5 to 3,600; 30 by
@@ -82,8 +87,23 @@ pub struct Config {
     /// Whether to start although the database may lose what it has acknowledged (`fsync`, `full_page_writes`
     /// or `synchronous_commit` off); false by default.
     pub allow_unsafe_durability: bool,
+    /// How long finished jobs are kept.
+    pub retention: Retention,
     /// The kinds of jobs; `sum`, `echo`, `sleep` and `fail` by default.
     pub kinds: Kinds,
+}
+
+/// How many days finished jobs are kept after their end, with their attempts and logs; `None`, which is 0 in the
+/// configuration, keeps them for ever. Each from 0 to 36,500. Long ones cost disk, and time where queues are counted;
+/// short ones take results from clients that come late. A request id stays used for 90 days and for as long as its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// DONE jobs; 7 by default.
+    pub done_days: Option<i32>,
+    /// ERROR jobs; 30 by default.
+    pub error_days: Option<i32>,
+    /// CANCELLED jobs; 30 by default.
+    pub cancelled_days: Option<i32>,
 }
 
 /// How logs are written.
@@ -134,6 +154,13 @@ impl Config {
         let http_connections = file.setting("max_connections", &o.max_connections, |t| &t.max_connections);
         let connections =
             file.setting("database_connections", &o.database_connections, |t| &t.database_connections);
+        let keep_done =
+            file.setting("retention_done_days", &o.retention_done_days, |t| &t.retention_done_days);
+        let keep_error =
+            file.setting("retention_error_days", &o.retention_error_days, |t| &t.retention_error_days);
+        let keep_cancelled = file.setting("retention_cancelled_days", &o.retention_cancelled_days, |t| {
+            &t.retention_cancelled_days
+        });
         let data_dir = match (filled(&o.data_dir), &file.table.data_dir) {
             (Some(path), _) => path.clone(),
             (None, Some(path)) if path.as_os_str().is_empty() => {
@@ -146,7 +173,19 @@ impl Config {
             let problem = "given without database_url; the embedded database needs no second way";
             return Err(listen_url.error(problem));
         }
+        let kinds =
+            Kinds::from_tables(file.table.kinds.clone(), &folder).map_err(|error| match &file.path {
+                Some(path) => error.in_file(path),
+                None => error,
+            })?;
         Ok(Self {
+            retention: Retention {
+                done_days: keep_done.days(7)?,
+                error_days: keep_error.days(30)?,
+                cancelled_days: keep_cancelled.days(30)?,
+            },
+            queues: file.queues(&o.queues, &kinds)?,
+            kinds,
             listen: listen.address()?,
             data_dir,
             database_url: database_url.parsed()?,
@@ -163,10 +202,6 @@ impl Config {
             graphql: GraphqlConfig::load(&file, o)?,
             database_connections: connections.number(12, 4..=1000)?,
             allow_unsafe_durability: unsafe_durability.truth(false)?,
-            kinds: Kinds::from_tables(file.table.kinds, &folder).map_err(|error| match &file.path {
-                Some(path) => error.in_file(path),
-                None => error,
-            })?,
             config_file: file.path,
         })
     }
@@ -181,6 +216,7 @@ struct Table {
     database_url: Option<Scalar>,
     listen_database_url: Option<Scalar>,
     slots: Option<Scalar>,
+    queues: Option<Vec<String>>,
     log_format: Option<Scalar>,
     lease_seconds: Option<Scalar>,
     drain_seconds: Option<Scalar>,
@@ -200,6 +236,9 @@ struct Table {
     trusted_documents: Option<PathBuf>,
     database_connections: Option<Scalar>,
     allow_unsafe_durability: Option<Scalar>,
+    retention_done_days: Option<Scalar>,
+    retention_error_days: Option<Scalar>,
+    retention_cancelled_days: Option<Scalar>,
     #[serde(default)]
     kinds: std::collections::BTreeMap<String, kinds::KindTable>,
 }
@@ -254,6 +293,33 @@ impl File {
             (None, None) => Given::Nowhere,
         };
         Setting { key, value, file: self }
+    }
+
+    /// The queues to serve; all of the kinds' where none are named.
+    fn queues(&self, flag: &Option<String>, kinds: &Kinds) -> Result<Vec<String>, ConfigError> {
+        let known = kinds.queues();
+        let (given, refused): (Vec<String>, Box<dyn Fn(String) -> ConfigError>) =
+            match (filled(flag), &self.table.queues) {
+                (Some(text), _) => (
+                    text.split(',').map(|name| name.trim().to_owned()).collect(),
+                    Box::new(|problem| ConfigError::new("--queues (JOBQL_QUEUES)", problem)),
+                ),
+                (None, Some(names)) => (names.clone(), Box::new(|problem| self.error("queues", problem))),
+                (None, None) => return Ok(known.into_iter().map(str::to_owned).collect()),
+            };
+        if given.is_empty() {
+            return Err(refused("empty; to serve no queue, set slots to 0".to_owned()));
+        }
+        for (index, name) in given.iter().enumerate() {
+            if !known.contains(name.as_str()) {
+                let allowed = known.iter().copied().collect::<Vec<_>>().join(", ");
+                return Err(refused(format!("no kind has the queue {name:?}; allowed are {allowed}")));
+            }
+            if given.iter().take(index).any(|before| before == name) {
+                return Err(refused(format!("names {name:?} twice")));
+            }
+        }
+        Ok(given)
     }
 
     fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
@@ -313,6 +379,11 @@ impl Setting<'_> {
             return Err(refused(&number.to_string()));
         }
         T::try_from(number).map_err(|_| refused(&number.to_string()))
+    }
+
+    /// A number of days; 0 is for ever.
+    fn days(&self, default: i32) -> Result<Option<i32>, ConfigError> {
+        Ok(Some(self.number(default, 0..=36_500)?).filter(|days| *days > 0))
     }
 
     fn truth(&self, default: bool) -> Result<bool, ConfigError> {

@@ -20,6 +20,12 @@ pub enum Error {
         /// What was asked for.
         id: String,
     },
+    /// It is for operators.
+    #[error("{what} can be seen and changed by operators only")]
+    Forbidden {
+        /// `queues`, `workers`, …
+        what: &'static str,
+    },
     /// An argument is out of its range.
     #[error("{field}: {problem}")]
     InvalidInput {

@@ -5,10 +5,14 @@
 //! also after the listener was lost, the database was away, or the watcher was slow. States in between may be
 //! skipped. NOTIFY is a hint that makes this fast; without it the same holds, later by the poll interval.
 
+mod board;
 mod follow;
+mod follow_log;
+mod follow_queue;
 mod hint;
 mod hub;
 mod listener;
+mod log_news;
 
 use std::sync::Arc;
 
@@ -21,6 +25,7 @@ use uuid::Uuid;
 use crate::store::Store;
 
 pub use follow::EventFilter;
+pub use follow_queue::QueueState;
 
 /// Cancel requests that wait for a worker's look; one that lags behind asks the database instead.
 const CANCELS: usize = 1_024;
@@ -32,6 +37,8 @@ pub struct Events {
     hub: Arc<hub::Hub>,
     ready: watch::Sender<u64>,
     cancels: broadcast::Sender<Uuid>,
+    log_news: Arc<log_news::LogNews>,
+    board: Arc<board::Board>,
 }
 
 impl Events {
@@ -46,12 +53,16 @@ impl Events {
             hub: Arc::new(hub::Hub::default()),
             ready: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
+            log_news: Arc::default(),
+            board: Arc::default(),
             store,
         };
         let hub = events.hub.clone();
         let store = events.store.clone();
         let stop = shutdown.clone();
         tasks.spawn(async move { hub.run(&store, &stop).await });
+        let (board, counting, stop) = (events.board.clone(), events.store.clone(), shutdown.clone());
+        tasks.spawn(async move { board.run(&counting, &stop).await });
         let listening = events.clone();
         tasks.spawn(async move { listener::run(&listening, &listen_options, &shutdown).await });
         events

@@ -14,12 +14,19 @@ pub mod job;
 pub mod job_attempt;
 pub mod job_connection;
 pub mod job_error;
+pub mod job_filter;
 pub mod job_kind;
+pub mod job_load;
+pub mod job_log;
 pub mod job_progress;
 pub mod job_status;
 pub mod node;
+pub mod queue;
 pub mod queue_position;
 pub mod submit_job;
+pub mod viewer;
+pub mod wait_reason;
+pub mod worker;
 
 pub mod date_time;
 pub mod json;
@@ -36,6 +43,7 @@ pub mod field_merging;
 pub mod input_types;
 pub mod persisted_documents;
 pub mod request_check;
+pub mod subscribing;
 pub mod variables;
 
 use std::sync::Arc;
@@ -69,7 +77,12 @@ pub struct Parts {
 /// The schema on these parts.
 pub fn schema(parts: Parts) -> Schema {
     let limits = Arc::new(parts.config.graphql.clone());
-    let mut builder = builder(limits.clone()).data(RequestCheck::new(&sdl(), limits.clone())).data(parts);
+    let events =
+        Parts { store: parts.store.clone(), events: parts.events.clone(), config: parts.config.clone() };
+    let mut builder = builder(limits.clone())
+        .data(RequestCheck::new(&sdl(), limits.clone()))
+        .data(subscribing::event_schema(events))
+        .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();
     }
@@ -95,7 +108,7 @@ pub fn prepare(schema: &Schema, raw: RawRequest, viewer: Viewer) -> Result<Check
     let missing = || error::internal("the schema was built without its parts");
     let check = schema.data::<RequestCheck>().ok_or_else(missing)?;
     let parts = schema.data::<Parts>().ok_or_else(missing)?;
-    let mut checked = check.check(raw)?;
+    let mut checked = check.check(raw, viewer.clone())?;
     let loaders = Loaders::new(parts.store.clone(), viewer.clone());
     checked.request = checked.request.data(loaders).data(viewer);
     Ok(checked)

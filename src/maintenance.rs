@@ -1,5 +1,5 @@
 //! What keeps the queue in order without anyone asking, in every process and without a leader: jobs whose time has
-//! come are promoted, jobs of dead workers go back.
+//! come are promoted, those that were not started in time are given up, jobs of dead workers go back.
 //!
 //! Processes that do the same at once share the work by skipping each other's locked rows. A failing round is
 //! logged once per outage and tried again at the next.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Retention;
 use crate::error::{Error, Result};
 use crate::store::Store;
 
@@ -18,10 +19,25 @@ const PROMOTE_EVERY: Duration = Duration::from_millis(500);
 /// A worker's jobs run again within lease + sweep + 1 s.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// A minute's sample is taken within so long of its start.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
+/// Finished jobs go within so long of the end of their time.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
 /// Starts the loops; they run on `tasks` until `shutdown`.
-pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
+pub fn start(store: &Store, retention: Retention, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    let pruning = store.clone();
+    tasks.spawn(repeat("prune finished jobs", PRUNE_EVERY, shutdown.clone(), move || {
+        prune(pruning.clone(), retention)
+    }));
+    let sampling = store.clone();
+    tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
+        let store = sampling.clone();
+        async move { store.sample_load().await }
+    }));
     let sweeping = store.clone();
     tasks.spawn(repeat("sweep for dead workers", SWEEP_EVERY, shutdown.clone(), move || {
         sweep(sweeping.clone())
@@ -29,9 +45,28 @@ pub fn start(store: &Store, tasks: &TaskTracker, shutdown: &CancellationToken) {
 }
 
 async fn promote(store: Store) -> Result<()> {
+    // First, so that a job which is too late does not become ready on the way.
+    let expired = store.expire().await?;
+    if expired > 0 {
+        tracing::info!(jobs = expired, "gave up jobs that no worker had started in time");
+    }
     let promoted = store.promote().await?;
     if promoted > 0 {
         tracing::debug!(jobs = promoted, "promoted jobs whose time had come");
+    }
+    Ok(())
+}
+
+async fn prune(store: Store, retention: Retention) -> Result<()> {
+    let pruned = store.prune(retention).await?;
+    if pruned.total() > 0 {
+        tracing::info!(
+            jobs.done = pruned.done,
+            jobs.error = pruned.error,
+            jobs.cancelled = pruned.cancelled,
+            keys = pruned.keys,
+            "pruned what had been kept for its time"
+        );
     }
     Ok(())
 }

@@ -7,29 +7,41 @@
 //!
 //! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
 
+pub mod bulk;
 pub mod cancel;
 pub mod changes;
 pub mod claim;
+pub mod delete;
+pub mod expire;
 pub mod finish;
 pub mod group;
 pub mod lease;
 pub mod list;
+pub mod load;
+pub mod log;
 pub mod position;
 pub mod progress;
 pub mod promote;
+pub mod prune;
+pub mod queue;
 pub mod read;
 pub mod retry;
 pub mod submit;
 pub mod sweep;
+pub mod update;
 pub mod worker;
 
 use std::future::Future;
+use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+
+/// How long the end of the process waits for writes.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The way to the jobs. Cheap to clone; all clones share the pool and the group writers.
 #[derive(Clone)]
@@ -40,6 +52,7 @@ pub struct Store {
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
+    logs: group::GroupWriter<log::LogBatch, ()>,
 }
 
 impl Store {
@@ -50,6 +63,7 @@ impl Store {
             submits: submit::writer(&pool, &tasks),
             ends: finish::writer(&pool, &tasks),
             progress: progress::writer(&pool, &tasks),
+            logs: log::writer(&pool, &tasks),
             pool,
             orm,
             tasks,
@@ -61,12 +75,15 @@ impl Store {
         &self.pool
     }
 
-    /// Waits until everything that was handed over is written. Call it once nobody submits any more.
+    /// Waits until everything that was handed over is written. Call it once nobody submits any more: a clone that is
+    /// left somewhere keeps the writers waiting for more, which is given up after ten seconds.
     pub async fn close(self) {
         let tasks = self.tasks.clone();
         drop(self);
         tasks.close();
-        tasks.wait().await;
+        if tokio::time::timeout(CLOSE_WITHIN, tasks.wait()).await.is_err() {
+            tracing::warn!(store.tasks = tasks.len(), "some writes had not ended when the process did");
+        }
     }
 
     /// Runs a write to its end, whatever becomes of the caller.

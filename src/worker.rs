@@ -77,6 +77,8 @@ pub mod command;
 
 pub mod progress;
 
+pub mod job_log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +108,9 @@ pub struct WorkerSettings {
     pub drain_seconds: u32,
     /// Largest result.
     pub max_result_bytes: usize,
-    /// What can be run; their queues are served.
+    /// The queues that are served, in turn.
+    pub queues: Vec<String>,
+    /// What can be run.
     pub kinds: Kinds,
 }
 
@@ -118,6 +122,7 @@ impl WorkerSettings {
             lease_seconds: config.lease_seconds,
             drain_seconds: config.drain_seconds,
             max_result_bytes: config.max_result_bytes,
+            queues: config.queues.clone(),
             kinds: config.kinds.clone(),
         }
     }

@@ -38,7 +38,7 @@ pub struct Model {
     /// Output; only when DONE.
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub result: Option<Json>,
-    /// `{code, message, retryable, details}`; only when ERROR.
+    /// `{code, message, retryable, details}`; when ERROR, or CANCELLED because it was given up.
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub error: Option<Json>,
     /// Latest progress of the latest attempt, 0 to 1.
@@ -71,6 +71,8 @@ pub struct Model {
     pub finished_at: Option<DateTimeUtc>,
     /// When somebody asked the running job to stop.
     pub cancel_requested_at: Option<DateTimeUtc>,
+    /// Given up if no worker has started it by then.
+    pub start_before: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -5,6 +5,8 @@
 
 pub mod attempt;
 pub mod job;
+pub mod job_log;
+pub mod queue;
 pub mod status;
 pub mod submit_key;
 pub mod worker;

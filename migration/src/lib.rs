@@ -4,6 +4,10 @@
 //! meant when the entities move on. Each goes forward and back; each runs in one transaction.
 
 mod m20261122_000001_job;
+mod m20261122_000010_queue;
+mod m20261122_000011_start_before;
+mod m20261122_000012_job_log;
+mod m20261122_000013_job_load;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -13,7 +17,13 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_job::Migration)]
+        vec![
+            Box::new(m20261122_000001_job::Migration),
+            Box::new(m20261122_000010_queue::Migration),
+            Box::new(m20261122_000011_start_before::Migration),
+            Box::new(m20261122_000012_job_log::Migration),
+            Box::new(m20261122_000013_job_load::Migration),
+        ]
     }
 }
 

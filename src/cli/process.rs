@@ -90,7 +90,7 @@ async fn run_on(
     // What runs in the background ends after everything that it helps.
     let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
     let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
-    maintenance::start(&store, &tasks, &background);
+    maintenance::start(&store, config.retention, &tasks, &background);
     let stopping = CancellationToken::new();
     let mut work = tokio::spawn(worker::run(
         store.clone(),

@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, JsonSchema};
 
 /// Where a program without a `/` is looked for, and the whole PATH of a command while it runs.
 pub const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -39,6 +39,12 @@ pub struct Kind {
     pub timeout_seconds: i32,
     /// How long a failed job waits before its next attempt.
     pub backoff: Backoff,
+    /// What a payload must fit, as a JSON Schema; none by default. Checked at submit.
+    pub input_schema: Option<JsonSchema>,
+    /// What a result must fit; none by default. Checked when an attempt ends; one that does not fit fails for good.
+    pub result_schema: Option<JsonSchema>,
+    /// False refuses new jobs, while those that are there are finished; true by default.
+    pub active: bool,
 }
 
 /// What runs a job.
@@ -154,7 +160,7 @@ impl Kinds {
 }
 
 /// A table `[kinds.NAME]` as it stands in the file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KindTable {
     runner: Option<String>,
@@ -166,6 +172,9 @@ pub(super) struct KindTable {
     max_attempts: Option<i64>,
     timeout_seconds: Option<i64>,
     backoff: Option<Backoff>,
+    input_schema: Option<serde_json::Value>,
+    result_schema: Option<serde_json::Value>,
+    active: Option<bool>,
 }
 
 impl Kind {
@@ -179,6 +188,9 @@ impl Kind {
             max_attempts: 5,
             timeout_seconds: 300,
             backoff: Backoff::default(),
+            input_schema: None,
+            result_schema: None,
+            active: true,
         }
     }
 
@@ -209,8 +221,20 @@ impl Kind {
             max_attempts: ranged(&key("max_attempts"), table.max_attempts, 5, 1..=100)?,
             timeout_seconds: ranged(&key("timeout_seconds"), table.timeout_seconds, 300, 1..=86_400)?,
             backoff: checked_backoff(&key("backoff"), table.backoff.unwrap_or_default())?,
+            input_schema: schema(&key("input_schema"), table.input_schema, folder)?,
+            result_schema: schema(&key("result_schema"), table.result_schema, folder)?,
+            active: table.active.unwrap_or(true),
         })
     }
+}
+
+fn schema(
+    key: &str,
+    setting: Option<serde_json::Value>,
+    folder: &Path,
+) -> Result<Option<JsonSchema>, ConfigError> {
+    let schema = setting.map(|setting| JsonSchema::from_setting(setting, folder)).transpose();
+    schema.map_err(|problem| ConfigError::new(key, problem))
 }
 
 const NAME_RULE: &str =

@@ -37,6 +37,9 @@ pub struct Overrides {
     /// Jobs run at once in this process, 0 to 10000; 0 serves the API only [default: 4 a core]
     #[arg(long, global = true, env = "JOBQL_SLOTS", value_name = "N")]
     pub slots: Option<String>,
+    /// Queues to take jobs from, in turn, separated by commas [default: all that the kinds have]
+    #[arg(long, global = true, env = "JOBQL_QUEUES", value_name = "NAMES")]
+    pub queues: Option<String>,
     /// How logs are written to standard error: text or json [default: text]
     #[arg(long, global = true, env = "JOBQL_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -95,16 +98,26 @@ pub struct Overrides {
     #[arg(long, global = true, env = "JOBQL_ALLOW_UNSAFE_DURABILITY", value_name = "true|false",
           num_args = 0..=1, default_missing_value = "true")]
     pub allow_unsafe_durability: Option<String>,
+    /// Days that DONE jobs are kept, 0 to 36500; 0 is for ever [default: 7]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_DONE_DAYS", value_name = "DAYS")]
+    pub retention_done_days: Option<String>,
+    /// Days that ERROR jobs are kept, 0 to 36500; 0 is for ever [default: 30]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_ERROR_DAYS", value_name = "DAYS")]
+    pub retention_error_days: Option<String>,
+    /// Days that CANCELLED jobs are kept, 0 to 36500; 0 is for ever [default: 30]
+    #[arg(long, global = true, env = "JOBQL_RETENTION_CANCELLED_DAYS", value_name = "DAYS")]
+    pub retention_cancelled_days: Option<String>,
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 29] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
     "JOBQL_DATABASE_URL",
     "JOBQL_LISTEN_DATABASE_URL",
     "JOBQL_SLOTS",
+    "JOBQL_QUEUES",
     "JOBQL_LOG_FORMAT",
     "JOBQL_LEASE_SECONDS",
     "JOBQL_DRAIN_SECONDS",
@@ -124,6 +137,9 @@ const VARIABLES: [&str; 25] = [
     "JOBQL_TRUSTED_DOCUMENTS",
     "JOBQL_DATABASE_CONNECTIONS",
     "JOBQL_ALLOW_UNSAFE_DURABILITY",
+    "JOBQL_RETENTION_DONE_DAYS",
+    "JOBQL_RETENTION_ERROR_DAYS",
+    "JOBQL_RETENTION_CANCELLED_DAYS",
 ];
 
 /// The names of `JOBQL_*` variables that nothing reads, most often a slip of the pen.

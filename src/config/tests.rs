@@ -57,6 +57,12 @@ fn an_empty_file_gives_the_documented_defaults() {
     let names: Vec<&str> = config.kinds.iter().map(|kind| kind.name.as_str()).collect();
     assert_eq!(names, ["echo", "fail", "sleep", "sum"]);
     assert_eq!(config.kinds.queues().into_iter().collect::<Vec<_>>(), ["default"]);
+    assert_eq!(config.queues, ["default"]);
+    let retention = config.retention;
+    assert_eq!(
+        (retention.done_days, retention.error_days, retention.cancelled_days),
+        (Some(7), Some(30), Some(30))
+    );
     let sum = config.kinds.get("sum").unwrap();
     assert_eq!((sum.priority, sum.max_attempts, sum.timeout_seconds), (100, 5, 300));
     assert_eq!(sum.backoff, Backoff { initial_seconds: 5.0, factor: 2.0, max_seconds: 3600.0 });
@@ -209,4 +215,25 @@ fn trusted_documents_are_read_beside_the_file_and_refused_by_name() {
     let trusted = graphql.trusted_documents.unwrap();
     assert_eq!(trusted.document("a"), Some("{ jobKinds { name } }"));
     assert!(trusted.holds("{ jobKinds { name } }") && !trusted.holds("a") && trusted.document("b").is_none());
+}
+
+#[test]
+fn nought_days_of_retention_is_for_ever() {
+    let config = Folder::with("retention_done_days = 0\nretention_error_days = 1\n").load().unwrap();
+    assert_eq!((config.retention.done_days, config.retention.error_days), (None, Some(1)));
+    assert_eq!(refused("retention_done_days = -1").key, "retention_done_days");
+    assert_eq!(refused("retention_cancelled_days = 36501").key, "retention_cancelled_days");
+}
+
+#[test]
+fn the_queues_to_serve_are_named_in_their_order_and_must_exist() {
+    let kinds = "[kinds.echo]\nqueue = \"fast\"\n";
+    assert_eq!(Folder::with(kinds).load().unwrap().queues, ["default", "fast"]);
+    let folder = Folder::with(&format!("queues = [\"fast\", \"default\"]\n{kinds}"));
+    assert_eq!(folder.load().unwrap().queues, ["fast", "default"]);
+    let flag = Overrides { queues: Some("fast".to_owned()), ..folder.overrides() };
+    assert_eq!(Config::load(&flag).unwrap().queues, ["fast"]);
+    for text in ["queues = []", "queues = [\"slow\"]", "queues = [\"default\", \"default\"]", "queues = 3"] {
+        assert_eq!(refused(text).key, "queues", "{text}");
+    }
 }

@@ -115,19 +115,19 @@ impl Events {
 }
 
 /// A place on the hub's list, given up when dropped.
-struct Watch {
+pub(super) struct Watch {
     hub: Arc<Hub>,
     id: Uuid,
     receiver: Option<watch::Receiver<Seen>>,
 }
 
 impl Watch {
-    fn start(events: &Events, id: Uuid) -> Watch {
+    pub(super) fn start(events: &Events, id: Uuid) -> Watch {
         Watch { receiver: Some(events.hub.watch(id)), hub: events.hub.clone(), id }
     }
 
     /// The next state above `version`; none when the job is gone.
-    async fn newer_than(&mut self, version: i32) -> Option<Arc<job::Model>> {
+    pub(super) async fn newer_than(&mut self, version: i32) -> Option<Arc<job::Model>> {
         let receiver = self.receiver.as_mut()?;
         let newer = receiver
             .wait_for(|seen| match seen {

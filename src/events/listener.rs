@@ -21,6 +21,10 @@ use super::hint;
 const JOB_CHANNEL: &str = "jobql_job";
 /// Names of queues that got work.
 const READY_CHANNEL: &str = "jobql_ready";
+/// Names of queues whose settings changed.
+const QUEUE_CHANNEL: &str = "jobql_queue";
+/// Ids of jobs whose log got lines.
+const LOG_CHANNEL: &str = "jobql_log";
 /// Ids of running jobs that were asked to stop.
 const CANCEL_CHANNEL: &str = "jobql_cancel";
 
@@ -56,6 +60,8 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     };
     // Listening comes before looking: what changes from here on is heard, what changed before is read now.
     events.hub.listener_connected();
+    events.log_news.tell_all();
+    events.board.tell();
     events.ready.send_modify(|tick| *tick += 1);
     if std::mem::take(told) {
         tracing::info!("the listener is back");
@@ -80,14 +86,27 @@ async fn connect(options: &PgConnectOptions, ping_channel: &str) -> sqlx::Result
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
-    listener.listen_all([JOB_CHANNEL, READY_CHANNEL, CANCEL_CHANNEL, ping_channel]).await?;
+    listener
+        .listen_all([JOB_CHANNEL, READY_CHANNEL, CANCEL_CHANNEL, LOG_CHANNEL, QUEUE_CHANNEL, ping_channel])
+        .await?;
     Ok(listener)
 }
 
 fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, pongs: &AtomicU64) {
     match notification.channel() {
-        JOB_CHANNEL => events.hub.mark(hint::parse(notification.payload())),
+        JOB_CHANNEL => {
+            events.hub.mark(hint::parse(notification.payload()));
+            events.board.tell();
+        }
+        QUEUE_CHANNEL => events.board.tell(),
         READY_CHANNEL => events.ready.send_modify(|tick| *tick += 1),
+        LOG_CHANNEL => {
+            notification
+                .payload()
+                .split(',')
+                .filter_map(|id| Uuid::try_parse(id).ok())
+                .for_each(|id| events.log_news.tell(id));
+        }
         CANCEL_CHANNEL => {
             if let Ok(id) = Uuid::try_parse(notification.payload()) {
                 // No receiver: no worker in this process.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::job::submission::{checked_id, in_range};
+use crate::job::viewer::Viewer;
 
 /// Longest wait for a job's end that one request may ask for.
 const MAX_WAIT_SECONDS: i32 = 25;
@@ -57,6 +58,25 @@ pub fn names_filter(argument: &str, given: Option<Vec<String>>) -> Result<Option
         .map(|(index, name)| checked_id(&format!("{argument}[{index}]"), name))
         .collect::<Result<_>>()
         .map(Some)
+}
+
+/// A priority that may be left out.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn priority(given: Option<i32>) -> Result<Option<i16>> {
+    given.map(|given| in_range("priority", Some(given), 0, i16::MAX, 0)).transpose()
+}
+
+/// Refuses all but operators.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn for_operators(viewer: &Viewer, what: &'static str) -> Result<()> {
+    match viewer {
+        Viewer::Operator => Ok(()),
+        Viewer::Client(_) => Err(Error::Forbidden { what }),
+    }
 }
 
 #[cfg(test)]

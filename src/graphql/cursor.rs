@@ -12,9 +12,13 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 use crate::store::list::JobFilter;
+use crate::store::log::LogPlace;
+use crate::store::queue::Turn;
 
-/// Raised whenever the meaning of a cursor changes.
-const VERSION: u8 = 1;
+/// What a cursor holds; raised whenever the meaning changes.
+const OF_JOB: u8 = 1;
+const OF_TURN: u8 = 2;
+const OF_LINE: u8 = 3;
 const HASH_BYTES: usize = 8;
 
 /// What cursors of one list share.
@@ -24,7 +28,8 @@ pub struct CursorSeal([u8; HASH_BYTES]);
 impl CursorSeal {
     /// The seal of the list that `filter` gives `viewer`. The order of values in the filter does not matter.
     pub fn of(viewer: &Viewer, filter: &JobFilter) -> CursorSeal {
-        let JobFilter { status, client_id, kind, queue, workflow_id, created_after, created_before } = filter;
+        let JobFilter { ids, status, client_id, kind, queue, workflow_id, created_after, created_before } =
+            filter;
         let sorted = |names: &Option<Vec<String>>| {
             names.clone().map(|mut names| {
                 names.sort_unstable();
@@ -38,6 +43,7 @@ impl CursorSeal {
         }
         let list = json!([
             viewer.client_id(),
+            ids,
             status,
             client_id,
             sorted(kind),
@@ -46,6 +52,22 @@ impl CursorSeal {
             created_after,
             created_before,
         ]);
+        CursorSeal::of_list(&list)
+    }
+
+    /// The seal of the list of a queue's pending jobs without these kinds, in claim order.
+    pub fn of_upcoming(queue: &str, except_kinds: &[String]) -> CursorSeal {
+        let mut except_kinds = except_kinds.to_vec();
+        except_kinds.sort_unstable();
+        CursorSeal::of_list(&json!(["upcoming", queue, except_kinds]))
+    }
+
+    /// The seal of a job's log.
+    pub fn of_log(job_id: Uuid) -> CursorSeal {
+        CursorSeal::of_list(&json!(["log", job_id]))
+    }
+
+    fn of_list(list: &serde_json::Value) -> CursorSeal {
         let digest = Sha256::digest(list.to_string());
         let mut seal = [0; HASH_BYTES];
         seal.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
@@ -54,8 +76,26 @@ impl CursorSeal {
 
     /// The cursor of the job in this list.
     pub fn cursor(&self, id: Uuid) -> String {
-        let mut bytes = vec![VERSION];
-        bytes.extend_from_slice(id.as_bytes());
+        self.sealed(OF_JOB, id.as_bytes())
+    }
+
+    /// The cursor of a place in the order of claims.
+    pub fn turn_cursor(&self, turn: Turn) -> String {
+        let mut place = turn.level.to_be_bytes().to_vec();
+        place.extend_from_slice(&turn.seq.to_be_bytes());
+        self.sealed(OF_TURN, &place)
+    }
+
+    /// The cursor of a line in this log.
+    pub fn line_cursor(&self, place: LogPlace) -> String {
+        let mut bytes = place.epoch.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&place.number.to_be_bytes());
+        self.sealed(OF_LINE, &bytes)
+    }
+
+    fn sealed(&self, version: u8, place: &[u8]) -> String {
+        let mut bytes = vec![version];
+        bytes.extend_from_slice(place);
         bytes.extend_from_slice(&self.0);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -65,18 +105,51 @@ impl CursorSeal {
     /// # Errors
     /// `InvalidInput` naming the argument.
     pub fn job_id(&self, argument: &str, cursor: &str) -> Result<Uuid> {
-        let not_a_cursor = || Error::invalid(argument, "is not a cursor of this server");
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| not_a_cursor())?;
-        let (version, rest) = bytes.split_first().ok_or_else(not_a_cursor)?;
-        let (id, seal) = rest.split_at_checked(16).ok_or_else(not_a_cursor)?;
-        if *version != VERSION || seal.len() != HASH_BYTES {
-            return Err(not_a_cursor());
+        let id = self.place(argument, cursor, OF_JOB)?;
+        Uuid::from_slice(&id).map_err(|_| not_a_cursor(argument))
+    }
+
+    /// The place in the order of claims of a cursor that a client sends back as `argument`.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the argument.
+    pub fn turn(&self, argument: &str, cursor: &str) -> Result<Turn> {
+        let place = self.place(argument, cursor, OF_TURN)?;
+        let (level, seq) = place.split_first_chunk().ok_or_else(|| not_a_cursor(argument))?;
+        let seq = seq.try_into().map_err(|_| not_a_cursor(argument))?;
+        Ok(Turn { level: i16::from_be_bytes(*level), seq: i64::from_be_bytes(seq) })
+    }
+
+    /// The place in the log of a cursor that a client sends back as `argument`.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the argument.
+    pub fn line(&self, argument: &str, cursor: &str) -> Result<LogPlace> {
+        let place = self.place(argument, cursor, OF_LINE)?;
+        let (epoch, number) = place.split_first_chunk().ok_or_else(|| not_a_cursor(argument))?;
+        let number = number.try_into().map_err(|_| not_a_cursor(argument))?;
+        Ok(LogPlace { epoch: i32::from_be_bytes(*epoch), number: i32::from_be_bytes(number) })
+    }
+
+    fn place(&self, argument: &str, cursor: &str, version: u8) -> Result<Vec<u8>> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| not_a_cursor(argument))?;
+        let length = match version {
+            OF_JOB => 16,
+            OF_TURN => 10,
+            _ => 8,
+        };
+        if bytes.len() != 1 + length + HASH_BYTES || bytes.first() != Some(&version) {
+            return Err(not_a_cursor(argument));
         }
-        if seal != self.0 {
+        if bytes.split_off(1 + length) != self.0 {
             return Err(Error::invalid(argument, "is a cursor of a list with other filters"));
         }
-        Uuid::from_slice(id).map_err(|_| not_a_cursor())
+        Ok(bytes.split_off(1))
     }
+}
+
+fn not_a_cursor(argument: &str) -> Error {
+    Error::invalid(argument, "is not a cursor of this server")
 }
 
 #[cfg(test)]
@@ -111,5 +184,17 @@ mod tests {
         for text in ["", "x", "!!!", &cursor[1..], &cursor[..cursor.len() - 2], &format!("{cursor}AA")] {
             assert!(seal.job_id("after", text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_place_in_a_queue_comes_back_and_fits_no_other_list() {
+        let seal = CursorSeal::of_upcoming("default", &["a".to_owned(), "b".to_owned()]);
+        let turn = Turn { level: i16::MAX, seq: 1 << 40 };
+        let cursor = seal.turn_cursor(turn);
+        assert_eq!(seal.turn("after", &cursor).unwrap(), turn);
+        assert_eq!(CursorSeal::of_upcoming("default", &["b".to_owned(), "a".to_owned()]), seal);
+        assert!(CursorSeal::of_upcoming("other", &[]).turn("after", &cursor).is_err());
+        assert!(seal.job_id("after", &cursor).is_err(), "a place is no job");
+        assert!(seal.turn("after", &seal.cursor(Uuid::now_v7())).is_err(), "a job is no place");
     }
 }

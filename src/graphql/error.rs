@@ -132,6 +132,7 @@ pub fn internal(cause: &str) -> ServerError {
 fn code(error: &Error) -> &'static str {
     match error {
         Error::NotFound { .. } => "NOT_FOUND",
+        Error::Forbidden { .. } => Code::Forbidden.as_str(),
         Error::InvalidInput { .. } => "BAD_USER_INPUT",
         Error::UnknownKind(_) => "UNKNOWN_KIND",
         Error::InvalidPayload { .. } => Code::InvalidPayload.as_str(),
@@ -162,6 +163,7 @@ fn set_details(extensions: &mut ErrorExtensionValues, error: &Error) {
             extensions.set("kind", kind.as_str());
         }
         Error::NotFound { .. }
+        | Error::Forbidden { .. }
         | Error::UnknownKind(_)
         | Error::InvalidTransition { .. }
         | Error::LeaseLost

@@ -5,14 +5,23 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result};
 use entity::job;
 
+use super::Parts;
+use super::cursor::CursorSeal;
 use super::date_time::DateTime;
 use super::job_attempt::JobAttempt;
+use super::job_connection::{page_complexity, page_size};
 use super::job_error::JobError;
+use super::job_log::JobLogConnection;
 use super::job_progress::JobProgress;
 use super::job_status::JobStatus;
 use super::json::Json;
 use super::loaders::Loaders;
 use super::queue_position::QueuePosition;
+use super::wait_reason::WaitReason;
+use crate::job::viewer::Viewer;
+
+/// Lines of a page when `first` is not given.
+const DEFAULT_LINES: i32 = 100;
 
 /// A job as it stood when it was read.
 #[derive(Clone, Debug)]
@@ -108,7 +117,7 @@ impl Job {
         Some(Json::OfJob(self.0.clone(), |job| job.result.as_ref().unwrap_or(&serde_json::Value::Null)))
     }
 
-    /// Why it failed; null unless its status is ERROR.
+    /// Why it failed, or, with code EXPIRED, why it was given up; null unless its status is ERROR or CANCELLED.
     #[graphql(complexity = "child_complexity")]
     async fn error(&self) -> Option<JobError> {
         self.0.error.as_ref().map(JobError::from_stored)
@@ -167,6 +176,38 @@ impl Job {
     #[graphql(complexity = 0)]
     async fn cancel_requested_at(&self) -> Option<DateTime> {
         self.0.cancel_requested_at.map(DateTime::from)
+    }
+
+    /// What its attempts printed, oldest first. Of one attempt at most 10,000 lines and 1 MiB are kept.
+    #[graphql(complexity = "page_complexity(first, None, 0)")]
+    async fn logs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 100, desc = "How many lines, 1 to 200.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+    ) -> Result<JobLogConnection> {
+        let seal = CursorSeal::of_log(self.0.id);
+        let size = page_size("first", first.unwrap_or(DEFAULT_LINES))?;
+        let after = after.map(|after| seal.line("after", &after)).transpose()?;
+        let store = &ctx.data::<Parts>()?.store;
+        let lines = store.logs(ctx.data::<Viewer>()?, self.0.id, after, u64::from(size) + 1).await?;
+        Ok(JobLogConnection::new(lines, size as usize, after.is_some(), seal))
+    }
+
+    /// It is given up if no worker has started it by then.
+    #[graphql(complexity = 0)]
+    async fn start_before(&self) -> Option<DateTime> {
+        self.0.start_before.map(DateTime::from)
+    }
+
+    /// Why it is not running now; null when it is, or is terminal. Of several reasons the first of: QUEUE_PAUSED,
+    /// NO_LIVE_WORKER, CONCURRENCY_LIMIT, AHEAD_IN_QUEUE.
+    async fn wait_reason(&self, ctx: &Context<'_>) -> Result<Option<WaitReason>> {
+        if self.0.status != entity::JobStatus::Pending {
+            return Ok(WaitReason::of_its_own(&self.0));
+        }
+        let queue = ctx.data::<Loaders>()?.queue_wait(&self.0.queue).await?;
+        Ok(Some(WaitReason::in_queue(&queue)))
     }
 
     /// Null once the job is terminal or while it is not ready.

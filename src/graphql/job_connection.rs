@@ -12,9 +12,10 @@ use super::queue_position::int;
 use crate::error::{self, Error};
 use crate::job::viewer::Viewer;
 use crate::store::list::{JobFilter, JobPage, Page, PageEnd};
+use crate::store::queue::{Turn, UpcomingRequest};
 
 /// Jobs of a page when neither `first` nor `last` is given.
-const DEFAULT_PAGE: i32 = 50;
+pub const DEFAULT_PAGE: i32 = 50;
 /// Largest page.
 const MAX_PAGE: i32 = 200;
 
@@ -44,9 +45,7 @@ impl Paging {
             (None, Some(last)) => ("last", last, PageEnd::Oldest),
             (first, None) => ("first", first.unwrap_or(DEFAULT_PAGE), PageEnd::Newest),
         };
-        let limit = u64::try_from(size).ok().filter(|_| (1..=MAX_PAGE).contains(&size));
-        let limit =
-            limit.ok_or_else(|| Error::invalid(argument, format!("{size} is not within 1 to {MAX_PAGE}")))?;
+        let limit = u64::from(page_size(argument, size)?);
         let position = |argument: &str, cursor: &Option<String>| {
             cursor.as_ref().map(|cursor| seal.job_id(argument, cursor)).transpose()
         };
@@ -57,6 +56,15 @@ impl Paging {
             from,
         })
     }
+}
+
+/// The size of a page, 1 to 200.
+///
+/// # Errors
+/// `InvalidInput` naming the argument.
+pub fn page_size(argument: &str, size: i32) -> error::Result<u32> {
+    let allowed = u32::try_from(size).ok().filter(|_| (1..=MAX_PAGE).contains(&size));
+    allowed.ok_or_else(|| Error::invalid(argument, format!("{size} is not within 1 to {MAX_PAGE}")))
 }
 
 /// What a page costs: one read, and each of its jobs' own costs. A size out of range is refused later.
@@ -70,15 +78,47 @@ pub struct JobConnection {
     jobs: Vec<Arc<job::Model>>,
     has_next: bool,
     has_previous: bool,
-    filter: JobFilter,
     seal: CursorSeal,
+    list: List,
+}
+
+/// The list that a page is of.
+enum List {
+    /// Newest first.
+    Newest(JobFilter),
+    /// A queue's pending jobs in claim order.
+    Upcoming(UpcomingRequest),
 }
 
 impl JobConnection {
     /// The page of the list that `filter` gives.
     pub fn new(page: JobPage, filter: JobFilter, seal: CursorSeal) -> JobConnection {
         let JobPage { jobs, has_next, has_previous } = page;
-        JobConnection { jobs: jobs.into_iter().map(Arc::new).collect(), has_next, has_previous, filter, seal }
+        let jobs = jobs.into_iter().map(Arc::new).collect();
+        JobConnection { jobs, has_next, has_previous, seal, list: List::Newest(filter) }
+    }
+
+    /// The page of a queue's pending jobs that `request` asked for.
+    pub fn upcoming(
+        (jobs, has_next): (Vec<job::Model>, bool),
+        request: UpcomingRequest,
+        seal: CursorSeal,
+    ) -> Self {
+        let jobs = jobs.into_iter().map(Arc::new).collect();
+        JobConnection {
+            jobs,
+            has_next,
+            has_previous: request.after.is_some(),
+            seal,
+            list: List::Upcoming(request),
+        }
+    }
+
+    fn cursor(&self, job: &job::Model) -> String {
+        match self.list {
+            List::Newest(_) => self.seal.cursor(job.id),
+            List::Upcoming(_) => self.seal.turn_cursor(Turn { level: job.level, seq: job.seq }),
+        }
     }
 }
 
@@ -89,7 +129,7 @@ impl JobConnection {
     #[graphql(complexity = "child_complexity")]
     async fn edges(&self) -> Vec<JobEdge> {
         let jobs = self.jobs.iter();
-        jobs.map(|job| JobEdge { cursor: self.seal.cursor(job.id), node: job.clone().into() }).collect()
+        jobs.map(|job| JobEdge { cursor: self.cursor(job), node: job.clone().into() }).collect()
     }
 
     /// The jobs.
@@ -104,15 +144,22 @@ impl JobConnection {
         PageInfo {
             has_next_page: self.has_next,
             has_previous_page: self.has_previous,
-            start_cursor: self.jobs.first().map(|job| self.seal.cursor(job.id)),
-            end_cursor: self.jobs.last().map(|job| self.seal.cursor(job.id)),
+            start_cursor: self.jobs.first().map(|job| self.cursor(job)),
+            end_cursor: self.jobs.last().map(|job| self.cursor(job)),
         }
     }
 
     /// Jobs that match, before paging; counted only when asked for.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
-        let count = ctx.data::<Parts>()?.store.count_jobs(ctx.data::<Viewer>()?, &self.filter).await?;
-        Ok(int(i64::try_from(count).unwrap_or(i64::MAX)))
+        let store = &ctx.data::<Parts>()?.store;
+        let count = match &self.list {
+            List::Newest(filter) => {
+                let count = store.count_jobs(ctx.data::<Viewer>()?, filter).await?;
+                i64::try_from(count).unwrap_or(i64::MAX)
+            }
+            List::Upcoming(request) => store.count_upcoming(&request.queue, &request.except_kinds).await?,
+        };
+        Ok(int(count))
     }
 }
 
@@ -130,18 +177,18 @@ pub struct JobEdge {
 /// What lies around a page.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct PageInfo {
-    /// Older ones follow.
+    /// More follow.
     #[graphql(complexity = 0)]
-    has_next_page: bool,
-    /// Newer ones precede.
+    pub(super) has_next_page: bool,
+    /// Some precede.
     #[graphql(complexity = 0)]
-    has_previous_page: bool,
+    pub(super) has_previous_page: bool,
     /// Cursor of the first one; null on an empty page.
     #[graphql(complexity = 0)]
-    start_cursor: Option<String>,
+    pub(super) start_cursor: Option<String>,
     /// Cursor of the last one; null on an empty page.
     #[graphql(complexity = 0)]
-    end_cursor: Option<String>,
+    pub(super) end_cursor: Option<String>,
 }
 
 #[cfg(test)]

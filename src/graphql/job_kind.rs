@@ -2,6 +2,7 @@
 
 use async_graphql::{Enum, SimpleObject};
 
+use super::json::Json;
 use crate::config::{Kind, Runner};
 
 /// A kind of job that this server knows, with its defaults.
@@ -25,9 +26,18 @@ pub struct JobKind {
     /// How long one attempt may take.
     #[graphql(complexity = 0)]
     timeout_seconds: i32,
+    /// What a payload must fit, as a JSON Schema; null when any will do.
+    #[graphql(complexity = 0)]
+    input_schema: Option<Json>,
+    /// What a result must fit, as a JSON Schema; null when any will do.
+    #[graphql(complexity = 0)]
+    result_schema: Option<Json>,
     /// What runs its jobs.
     #[graphql(complexity = 0)]
     runner: RunnerType,
+    /// False while new jobs are refused; those that are there are finished.
+    #[graphql(complexity = 0)]
+    active: bool,
 }
 
 /// What runs a job.
@@ -48,6 +58,9 @@ impl From<&Kind> for JobKind {
             priority: kind.priority.into(),
             max_attempts: kind.max_attempts.into(),
             timeout_seconds: kind.timeout_seconds,
+            input_schema: kind.input_schema.as_ref().map(|schema| Json::Own(schema.source().clone())),
+            result_schema: kind.result_schema.as_ref().map(|schema| Json::Own(schema.source().clone())),
+            active: kind.active,
             runner: match kind.runner {
                 Runner::Builtin(_) => RunnerType::Builtin,
                 Runner::Command(_) => RunnerType::Command,

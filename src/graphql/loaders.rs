@@ -3,7 +3,7 @@
 //! Made anew for each request, on behalf of its viewer, and without a cache: a subscription lives for hours.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::runtime::{TokioSpawner, TokioTimer};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
 use crate::store::position::Position;
+use crate::store::queue::{QueueContent, QueueWait};
 
 /// Jobs of one statement.
 const MAX_BATCH: usize = 1_000;
@@ -24,12 +25,23 @@ pub struct Loaders {
     viewer: Viewer,
     attempts: OnceLock<DataLoader<AttemptLoader>>,
     positions: OnceLock<DataLoader<PositionLoader>>,
+    queue_content: OnceLock<DataLoader<QueueContentLoader>>,
+    live_workers: OnceLock<DataLoader<LiveWorkersLoader>>,
+    queue_waits: OnceLock<DataLoader<QueueWaitLoader>>,
 }
 
 impl Loaders {
     /// Loaders on behalf of `viewer`.
     pub fn new(store: Store, viewer: Viewer) -> Loaders {
-        Loaders { store, viewer, attempts: OnceLock::new(), positions: OnceLock::new() }
+        Loaders {
+            store,
+            viewer,
+            attempts: OnceLock::new(),
+            positions: OnceLock::new(),
+            queue_content: OnceLock::new(),
+            live_workers: OnceLock::new(),
+            queue_waits: OnceLock::new(),
+        }
     }
 
     /// The job's attempts that did not end well, oldest first.
@@ -52,6 +64,36 @@ impl Loaders {
             data_loader(PositionLoader { store: self.store.clone(), viewer: self.viewer.clone() })
         });
         loader.load_one(job_id).await
+    }
+
+    /// What is in the queue.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn queue_content(&self, name: &str) -> Result<Arc<QueueContent>> {
+        let loader =
+            self.queue_content.get_or_init(|| data_loader(QueueContentLoader { store: self.store.clone() }));
+        Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
+    }
+
+    /// What the pending jobs of the queue wait for.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn queue_wait(&self, name: &str) -> Result<QueueWait> {
+        let loader =
+            self.queue_waits.get_or_init(|| data_loader(QueueWaitLoader { store: self.store.clone() }));
+        Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
+    }
+
+    /// Workers that take jobs from the queue now.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn live_workers(&self, name: &str) -> Result<i64> {
+        let loader =
+            self.live_workers.get_or_init(|| data_loader(LiveWorkersLoader { store: self.store.clone() }));
+        Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
     }
 }
 
@@ -88,5 +130,45 @@ impl Loader<Uuid> for PositionLoader {
 
     async fn load(&self, job_ids: &[Uuid]) -> Result<HashMap<Uuid, Position>> {
         Ok(self.store.positions(&self.viewer, job_ids).await?)
+    }
+}
+
+struct QueueContentLoader {
+    store: Store,
+}
+
+impl Loader<String> for QueueContentLoader {
+    type Value = Arc<QueueContent>;
+    type Error = Error;
+
+    async fn load(&self, names: &[String]) -> Result<HashMap<String, Arc<QueueContent>>> {
+        let content = self.store.queue_content(names).await?;
+        Ok(content.into_iter().map(|(name, content)| (name, Arc::new(content))).collect())
+    }
+}
+
+struct LiveWorkersLoader {
+    store: Store,
+}
+
+impl Loader<String> for LiveWorkersLoader {
+    type Value = i64;
+    type Error = Error;
+
+    async fn load(&self, names: &[String]) -> Result<HashMap<String, i64>> {
+        Ok(self.store.live_workers(names).await?)
+    }
+}
+
+struct QueueWaitLoader {
+    store: Store,
+}
+
+impl Loader<String> for QueueWaitLoader {
+    type Value = QueueWait;
+    type Error = Error;
+
+    async fn load(&self, names: &[String]) -> Result<HashMap<String, QueueWait>> {
+        Ok(self.store.queue_waits(names).await?)
     }
 }

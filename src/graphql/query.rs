@@ -7,13 +7,23 @@ use super::date_time::DateTime;
 use super::job::Job;
 use super::job_connection::{JobConnection, Paging, page_complexity};
 use super::job_kind::JobKind;
+use super::job_load::JobLoad;
 use super::job_status::JobStatus;
 use super::node::Node;
+use super::queue::Queue;
 use super::queue_position::QueuePosition;
+use super::worker::Worker;
 use super::{Parts, argument};
-use crate::job::submission::checked_id;
+use crate::error::Error;
+use crate::job::submission::{checked_id, in_range};
 use crate::job::viewer::Viewer;
 use crate::store::list::JobFilter;
+use crate::store::load::LoadRequest;
+
+/// The longest time of one answer.
+const MAX_LOAD_SPAN: chrono::TimeDelta = chrono::TimeDelta::days(31);
+/// Samples of one answer.
+const MAX_LOADS: i64 = 2_000;
 
 /// Everything that can be read.
 pub struct Query;
@@ -84,6 +94,7 @@ impl Query {
     ) -> Result<JobConnection> {
         let viewer = ctx.data::<Viewer>()?;
         let filter = JobFilter {
+            ids: None,
             status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
             client_id: argument::id_filter("clientId", client_id)?,
             kind: argument::names_filter("kind", kind)?,
@@ -109,8 +120,81 @@ impl Query {
         Ok(positions.get(&id).map(|position| QueuePosition::new(id, position)))
     }
 
-    /// The kinds of jobs that can be submitted, by name.
+    /// All queues that the configuration, a worker, a setting or an active job names, by name. For operators.
+    async fn queues(&self, ctx: &Context<'_>) -> Result<Vec<Queue>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+        Ok(known_queues(ctx).await?.into_iter().map(Queue::from).collect())
+    }
+
+    /// Null for an unknown queue. For operators.
+    async fn queue(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name of the queue.")] name: String,
+    ) -> Result<Option<Queue>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "queues")?;
+        let name = checked_id("name", name)?;
+        Ok(known_queues(ctx).await?.into_iter().find(|queue| queue.name == name).map(Queue::from))
+    }
+
+    /// Counts of active jobs, sampled each minute for each kind that had any, by time; at most 31 days and 2,000 samples
+    /// an answer, else BAD_USER_INPUT. With bucketSeconds the largest counts of each bucket. For operators.
+    async fn job_loads(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "From this instant on.")] from: DateTime,
+        #[graphql(desc = "Before this instant.")] to: DateTime,
+        #[graphql(desc = "Of these kinds only.")] kinds: Option<Vec<String>>,
+        #[graphql(desc = "Length of a bucket, 60 to 2678400; 60 when omitted.")] bucket_seconds: Option<i32>,
+    ) -> Result<Vec<JobLoad>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "jobLoads")?;
+        let (from, to) = (from.instant("from")?, to.instant("to")?);
+        if to < from || to - from > MAX_LOAD_SPAN {
+            return Err(Error::invalid("to", "does not lie within 31 days after from").into());
+        }
+        let request = LoadRequest {
+            from,
+            to,
+            kinds: argument::names_filter("kinds", kinds)?,
+            bucket_seconds: in_range("bucketSeconds", bucket_seconds, 60, 2_678_400, 60)?,
+            limit: MAX_LOADS + 1,
+        };
+        let loads = ctx.data::<Parts>()?.store.loads(&request).await?;
+        if loads.len() as i64 > MAX_LOADS {
+            let problem =
+                "gives more than 2,000 samples; a longer bucket, fewer kinds or a shorter time give fewer";
+            return Err(Error::invalid("bucketSeconds", problem).into());
+        }
+        Ok(loads.into_iter().map(JobLoad::from).collect())
+    }
+
+    /// The workers that are registered, oldest first, and those that were lost in the last hour. For operators.
+    async fn workers(&self, ctx: &Context<'_>) -> Result<Vec<Worker>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "workers")?;
+        Ok(ctx.data::<Parts>()?.store.seen_workers().await?.into_iter().map(Worker::from).collect())
+    }
+
+    /// Who is asking; an operator where no tokens are in use.
+    async fn viewer(&self, ctx: &Context<'_>) -> Result<super::viewer::Viewer> {
+        Ok(ctx.data::<Viewer>()?.into())
+    }
+
+    /// The kinds of jobs, by name; those that are not active can not be submitted.
     async fn job_kinds(&self, ctx: &Context<'_>) -> Result<Vec<JobKind>> {
         Ok(ctx.data::<Parts>()?.config.kinds.iter().map(JobKind::from).collect())
     }
+}
+
+/// The settings of all known queues.
+///
+/// # Errors
+/// As the store's.
+pub async fn known_queues(ctx: &Context<'_>) -> Result<Vec<entity::queue::Model>> {
+    let parts = ctx.data::<Parts>()?;
+    Ok(parts.store.queues(&configured_queues(parts)).await?)
+}
+
+/// The queues of the configured kinds.
+pub fn configured_queues(parts: &Parts) -> Vec<String> {
+    parts.config.kinds.queues().into_iter().map(str::to_owned).collect()
 }

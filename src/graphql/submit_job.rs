@@ -35,6 +35,8 @@ pub struct SubmitJobInput {
     timeout_seconds: Option<i32>,
     /// Shown to people; 1 to 200 characters.
     display_name: Option<String>,
+    /// Give up if no worker has started it by then: it is CANCELLED, with error EXPIRED. Must lie after runAt.
+    start_before: Option<DateTime>,
 }
 
 impl SubmitJobInput {
@@ -59,6 +61,7 @@ impl SubmitJobInput {
             max_attempts: self.max_attempts,
             timeout_seconds: self.timeout_seconds,
             display_name: self.display_name,
+            start_before: self.start_before.map(|at| at.instant("startBefore")).transpose()?,
         };
         submission.check(viewer, &config.kinds, config.max_payload_bytes)
     }

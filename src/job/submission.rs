@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::config::Kinds;
+use crate::config::{Kinds, in_words};
 use crate::error::{Error, Result};
 use crate::job::display_name;
 use crate::job::viewer::Viewer;
@@ -40,6 +40,8 @@ pub struct Submission {
     pub timeout_seconds: Option<i32>,
     /// Shown to people.
     pub display_name: Option<String>,
+    /// Given up if no worker has started it by then.
+    pub start_before: Option<DateTime<Utc>>,
 }
 
 /// A job that is ready to be written.
@@ -67,6 +69,8 @@ pub struct NewJob {
     pub timeout_seconds: i32,
     /// Not before; none means now.
     pub run_at: Option<DateTime<Utc>>,
+    /// Given up if no worker has started it by then.
+    pub start_before: Option<DateTime<Utc>>,
     /// Input.
     pub payload: Value,
     /// The same as compact JSON text.
@@ -79,9 +83,13 @@ impl Submission {
     /// Checks everything against the configuration and fills in what was left out.
     ///
     /// # Errors
-    /// `UnknownKind`, `InvalidInput` naming the argument and its range, `PayloadTooLarge`.
+    /// `UnknownKind`, `InvalidInput` naming the argument and its range, `InvalidPayload` with pointers to what does
+    /// not fit the kind, `PayloadTooLarge`.
     pub fn check(self, viewer: &Viewer, kinds: &Kinds, max_payload_bytes: usize) -> Result<NewJob> {
         let kind = kinds.get(&self.kind).ok_or_else(|| Error::UnknownKind(self.kind.clone()))?;
+        if !kind.active {
+            return Err(Error::invalid("kind", "is not active: it takes no new jobs"));
+        }
         let client_id = match (self.client_id, viewer.client_id()) {
             (Some(given), _) => checked_id("clientId", given)?,
             (None, Some(own)) => own.to_owned(),
@@ -95,7 +103,20 @@ impl Submission {
                 limit: max_payload_bytes,
             });
         }
+        if let Some(schema) = &kind.input_schema {
+            schema.check(&self.payload, payload_text.len()).map_err(|problems| Error::InvalidPayload {
+                field: "payload".to_owned(),
+                problem: in_words(&problems),
+                pointers: problems.into_iter().map(|problem| problem.pointer).collect(),
+            })?;
+        }
         let run_at = self.run_at.map(checked_run_at).transpose()?;
+        // One in the past is let through: a client that repeats its submit late must get its first job.
+        if let (Some(start_before), Some(run_at)) = (self.start_before, run_at)
+            && start_before <= run_at
+        {
+            return Err(Error::invalid("startBefore", "does not lie after runAt"));
+        }
         let display_name = match self.display_name {
             Some(label) => checked_text("displayName", label, MAX_DISPLAY_NAME_CHARS)?,
             None => display_name::of_payload(&self.payload).unwrap_or_else(|| self.kind.clone()),
@@ -121,6 +142,7 @@ impl Submission {
                 kind.timeout_seconds,
             )?,
             run_at,
+            start_before: self.start_before,
             display_name,
             payload_hash: payload_hash(&self.kind, &payload_text),
             payload: self.payload,
@@ -165,7 +187,11 @@ fn checked_text(field: &str, given: String, max_chars: usize) -> Result<String> 
     Ok(given)
 }
 
-fn checked_run_at(run_at: DateTime<Utc>) -> Result<DateTime<Utc>> {
+/// A start that is not too far ahead.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn checked_run_at(run_at: DateTime<Utc>) -> Result<DateTime<Utc>> {
     if run_at > Utc::now() + MAX_RUN_AT_AHEAD {
         return Err(Error::invalid("runAt", "lies more than a year ahead"));
     }

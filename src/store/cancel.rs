@@ -1,6 +1,7 @@
 //! Cancel: a waiting job at once, a running one by asking its worker.
 
 use entity::job;
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Store, read};
@@ -16,7 +17,24 @@ impl Store {
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("cancel a job", async move {
-            let changed = sqlx::query(
+            loop {
+                if let Some(job) = ask_or_cancel(&pool, &viewer, id).await? {
+                    return Ok(job);
+                }
+                let job = store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id))?;
+                if job.status.is_terminal() || job.cancel_requested_at.is_some() {
+                    return Ok(job);
+                }
+                // It was retried between the two statements, and can be cancelled now.
+            }
+        })
+        .await
+    }
+}
+
+/// The job as this changed it; none where there was nothing to change.
+async fn ask_or_cancel(pool: &PgPool, viewer: &Viewer, id: Uuid) -> Result<Option<job::Model>> {
+    sqlx::query(
                 // A claim that commits while this statement waits for the row is seen: the conditions are looked
                 // at once more on the row's newest version.
                 "WITH changed AS (
@@ -35,15 +53,8 @@ impl Store {
             )
             .bind(id)
             .bind(viewer.client_id())
-            .fetch_optional(&pool)
+            .fetch_optional(pool)
             .await
             .and_then(|row| row.as_ref().map(read::job).transpose())
-            .map_err(|source| Error::database("cancel a job", source))?;
-            match changed {
-                Some(job) => Ok(job),
-                None => store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id)),
-            }
-        })
-        .await
-    }
+            .map_err(|source| Error::database("cancel a job", source))
 }

@@ -1,13 +1,20 @@
 //! Claim: hands ready jobs to a worker, many in one statement, in true order.
+//!
+//! Each statement looks at the queue's settings itself, so a claim that begins after a pause was answered takes
+//! nothing. Only a queue with a limit is claimed under its row's lock. A limit counts what claims before it have
+//! committed: one that is set while a claim is on its way holds from the next one on.
+
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
+use entity::queue::ClaimOrder;
 use serde_json::Value;
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{Connection, PgPool, Row};
 use uuid::Uuid;
 
-use super::Store;
 use super::lease::Lease;
+use super::{Store, queue};
 use crate::error::{Error, Result};
 
 /// Who claims, and how much.
@@ -49,62 +56,170 @@ pub struct ClaimedJob {
     pub started_at: DateTime<Utc>,
 }
 
-/// The statement; a test pins its plan.
-pub const CLAIM_SQL: &str = "
-    WITH ready AS MATERIALIZED (
-        -- MATERIALIZED and joined: as `WHERE id IN (SELECT … LIMIT n)` a nested loop runs the subquery once a row
-        -- and was seen to claim 1,000 jobs instead of 5.
-        SELECT id, level, seq, losses FROM job
-        WHERE status = 'PENDING' AND queue = $2 AND (losses = 0 OR NOT $4)
-            AND EXISTS (SELECT FROM worker
-                        WHERE worker.id = $1 AND lost_at IS NULL AND NOT draining AND expires_at > now())
-        ORDER BY queue, level, seq
-        LIMIT $3
-        FOR UPDATE OF job SKIP LOCKED
-    ), chosen AS (
-        SELECT id FROM (
-            SELECT id, losses, row_number() OVER (PARTITION BY losses > 0 ORDER BY level, seq) AS suspects FROM ready
-        ) AS numbered
-        WHERE losses = 0 OR suspects = 1
+/// Claims from a queue that is FIFO, unlimited and not paused; nothing from any other. A test pins its plan.
+pub static PLAIN_CLAIM_SQL: LazyLock<String> = LazyLock::new(|| {
+    claim_of(
+        "WITH ready AS MATERIALIZED (
+             -- MATERIALIZED and joined: as `WHERE id IN (SELECT … LIMIT n)` a nested loop runs the subquery once a
+             -- row and was seen to claim 1,000 jobs instead of 5.
+             SELECT id, level, seq AS turn, losses FROM job
+             WHERE status = 'PENDING' AND queue = $2 AND (losses = 0 OR NOT $4)
+                 AND EXISTS (SELECT FROM worker
+                             WHERE worker.id = $1 AND lost_at IS NULL AND NOT draining AND expires_at > now())
+                 -- Looked at once a statement, not once a row.
+                 AND NOT EXISTS (SELECT FROM queue
+                                 WHERE name = $2 AND (paused OR claim_order <> 'FIFO' OR max_running IS NOT NULL))
+             ORDER BY queue, level, seq
+             LIMIT $3
+             FOR UPDATE OF job SKIP LOCKED
+         )",
     )
-    UPDATE job
-    SET status = 'RUNNING', version = version + 1, attempt = attempt + 1, lease_epoch = lease_epoch + 1,
-        worker_id = $1, started_at = now(),
-        progress_fraction = NULL, progress_message = NULL, progress_at = NULL
-    FROM chosen
-    WHERE job.id = chosen.id AND job.status = 'PENDING'
-    RETURNING job.id, job.kind, job.queue, job.client_id, job.payload::text AS payload, job.attempt,
-              job.max_attempts, job.timeout_seconds, job.lease_epoch, job.losses, job.started_at, job.level, job.seq";
+});
+
+/// Claims from a FIFO queue that may have a limit, `$5`; see [`ROOM`].
+pub static FIFO_CLAIM_SQL: LazyLock<String> = LazyLock::new(|| {
+    claim_of(&format!(
+        "WITH {ROOM}, ready AS MATERIALIZED (
+             SELECT id, level, seq AS turn, losses FROM job
+             WHERE status = 'PENDING' AND queue = $2 AND (losses = 0 OR NOT $4)
+             ORDER BY queue, level, seq
+             LIMIT (SELECT jobs FROM room)
+             FOR UPDATE OF job SKIP LOCKED
+         )"
+    ))
+});
+
+/// Claims from a LIFO queue that may have a limit, `$5`: level by level upwards, and downwards within each. `job_ready`
+/// is read forwards for the levels and backwards for the jobs, so that one index serves both orders and a switch is
+/// instant. Levels are walked one at a time, no further than needed. A test pins its plan.
+pub static LIFO_CLAIM_SQL: LazyLock<String> = LazyLock::new(|| {
+    claim_of(&format!(
+        "WITH RECURSIVE {ROOM}, levels(level) AS (
+             (SELECT level FROM job WHERE status = 'PENDING' AND queue = $2 ORDER BY queue, level LIMIT 1)
+             UNION ALL
+             SELECT (SELECT job.level FROM job
+                     WHERE status = 'PENDING' AND queue = $2 AND job.level > levels.level
+                     ORDER BY queue, job.level LIMIT 1)
+             FROM levels WHERE level IS NOT NULL
+         ), ready AS MATERIALIZED (
+             SELECT turn.* FROM levels CROSS JOIN LATERAL (
+                 SELECT id, job.level, -seq AS turn, losses FROM job
+                 WHERE status = 'PENDING' AND queue = $2 AND job.level = levels.level AND (losses = 0 OR NOT $4)
+                 ORDER BY queue DESC, job.level DESC, seq DESC
+                 LIMIT (SELECT jobs FROM room)
+                 FOR UPDATE OF job SKIP LOCKED
+             ) AS turn
+             LIMIT (SELECT jobs FROM room)
+         )"
+    ))
+});
+
+/// How many jobs may be claimed. With a limit the statement must stand in a transaction that holds the queue's row,
+/// after the statement that locked it: then every claim before it is counted.
+const ROOM: &str = "room AS (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM worker
+                                 WHERE worker.id = $1 AND lost_at IS NULL AND NOT draining AND expires_at > now())
+                THEN 0
+                WHEN $5::bigint IS NULL THEN $3
+                ELSE GREATEST(0, LEAST($3, $5 - (SELECT count(*) FROM job WHERE status = 'RUNNING' AND queue = $2)))
+           END AS jobs
+)";
+
+/// The statement that claims what `ready` gives.
+fn claim_of(ready: &str) -> String {
+    format!(
+        "{ready}, chosen AS (
+             SELECT id FROM (
+                 SELECT id, losses, row_number() OVER (PARTITION BY losses > 0 ORDER BY level, turn) AS suspects
+                 FROM ready
+             ) AS numbered
+             WHERE losses = 0 OR suspects = 1
+         )
+         UPDATE job
+         SET status = 'RUNNING', version = version + 1, attempt = attempt + 1, lease_epoch = lease_epoch + 1,
+             worker_id = $1, started_at = now(),
+             progress_fraction = NULL, progress_message = NULL, progress_at = NULL
+         FROM chosen
+         WHERE job.id = chosen.id AND job.status = 'PENDING'
+         RETURNING job.id, job.kind, job.queue, job.client_id, job.payload::text AS payload, job.attempt,
+                   job.max_attempts, job.timeout_seconds, job.lease_epoch, job.losses, job.started_at, job.level, job.seq"
+    )
+}
 
 impl Store {
-    /// Claims the first ready jobs of a queue, in claim order.
+    /// Claims the first ready jobs of a queue, in claim order. Nothing from one that is paused, and no more than its
+    /// limit leaves room for.
     ///
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>> {
         let pool = self.pool.clone();
         self.detached("claim", async move {
-            let claimed = sqlx::query(CLAIM_SQL)
-                .bind(request.worker_id)
-                .bind(&request.queue)
-                .bind(request.limit)
-                .bind(request.holds_suspect)
-                .fetch_all(&pool)
-                .await
-                .and_then(|rows| {
-                    let mut claimed = rows.iter().map(in_claim_order).collect::<sqlx::Result<Vec<_>>>()?;
-                    claimed.sort_unstable_by_key(|(place, _)| *place);
-                    Ok(claimed)
-                })
-                .map_err(|source| Error::database("claim", source))?;
-            Ok(claimed.into_iter().map(|(_, job)| job).collect())
+            claim(&pool, &request).await.map_err(|source| Error::database("claim", source))
         })
         .await
     }
 }
 
+async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result<Vec<ClaimedJob>> {
+    let mut connection = pool.acquire().await?;
+    // Most queues are FIFO and unlimited: one statement. Only when it gives nothing is it asked why.
+    let claimed = claim_with(&PLAIN_CLAIM_SQL, request)
+        .fetch_all(&mut *connection)
+        .await?
+        .iter()
+        .map(|row| in_claim_order(row, ClaimOrder::Fifo))
+        .collect::<sqlx::Result<Vec<_>>>()?;
+    if !claimed.is_empty() {
+        return Ok(sorted(claimed));
+    }
+    let settings = queue::settings_of(&mut connection, &request.queue).await?;
+    if settings.paused || (settings.claim_order == ClaimOrder::Fifo && settings.max_running.is_none()) {
+        return Ok(Vec::new());
+    }
+    let mut transaction = connection.begin().await?;
+    let settings = match settings.max_running {
+        Some(_) => queue::lock_settings_of(&mut transaction, &request.queue).await?,
+        None => settings,
+    };
+    if settings.paused {
+        return Ok(Vec::new());
+    }
+    let sql = match settings.claim_order {
+        ClaimOrder::Fifo => &FIFO_CLAIM_SQL,
+        ClaimOrder::Lifo => &LIFO_CLAIM_SQL,
+    };
+    let rows = claim_with(sql, request)
+        .bind(settings.max_running.map(i64::from))
+        .fetch_all(&mut *transaction)
+        .await?;
+    let claimed =
+        rows.iter().map(|row| in_claim_order(row, settings.claim_order)).collect::<sqlx::Result<Vec<_>>>()?;
+    transaction.commit().await?;
+    Ok(sorted(claimed))
+}
+
+fn claim_with<'q>(
+    sql: &'static LazyLock<String>,
+    request: &'q ClaimRequest,
+) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(sql.as_str())
+        .bind(request.worker_id)
+        .bind(&request.queue)
+        .bind(request.limit)
+        .bind(request.holds_suspect)
+}
+
+/// A claim's place: level, then turn within it.
+type Place = (i16, i64);
+
+fn sorted(mut claimed: Vec<(Place, ClaimedJob)>) -> Vec<ClaimedJob> {
+    claimed.sort_unstable_by_key(|(place, _)| *place);
+    claimed.into_iter().map(|(_, job)| job).collect()
+}
+
 /// A row with its place: an UPDATE returns rows in no order.
-fn in_claim_order(row: &PgRow) -> sqlx::Result<((i16, i64), ClaimedJob)> {
+fn in_claim_order(row: &PgRow, order: ClaimOrder) -> sqlx::Result<(Place, ClaimedJob)> {
     let payload: &str = row.try_get("payload")?;
     let losses: i16 = row.try_get("losses")?;
     let claimed = ClaimedJob {
@@ -119,5 +234,10 @@ fn in_claim_order(row: &PgRow) -> sqlx::Result<((i16, i64), ClaimedJob)> {
         suspect: losses > 0,
         started_at: row.try_get("started_at")?,
     };
-    Ok(((row.try_get("level")?, row.try_get("seq")?), claimed))
+    let seq: i64 = row.try_get("seq")?;
+    let turn = match order {
+        ClaimOrder::Fifo => seq,
+        ClaimOrder::Lifo => -seq,
+    };
+    Ok(((row.try_get("level")?, turn), claimed))
 }

@@ -14,6 +14,8 @@ use crate::job::viewer::Viewer;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobFilter {
     /// Any of these.
+    pub ids: Option<Vec<Uuid>>,
+    /// Any of these.
     pub status: Option<Vec<JobStatus>>,
     /// Submitted by.
     pub client_id: Option<String>,
@@ -136,6 +138,9 @@ fn matching(viewer: &Viewer, filter: &JobFilter) -> Select<job::Entity> {
     let mut query = job::Entity::find();
     if let Some(own) = viewer.client_id() {
         query = query.filter(job::Column::ClientId.eq(own));
+    }
+    if let Some(ids) = &filter.ids {
+        query = query.filter(job::Column::Id.is_in(ids.iter().copied()));
     }
     if let Some(status) = &filter.status {
         query = query.filter(job::Column::Status.is_in(status.iter().copied()));

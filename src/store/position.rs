@@ -42,25 +42,43 @@ impl Store {
     pub async fn positions(&self, viewer: &Viewer, ids: &[Uuid]) -> Result<HashMap<Uuid, Position>> {
         let rows = sqlx::query(
             "WITH wanted AS MATERIALIZED (
-                 SELECT id, status, queue, level, seq FROM job
-                 WHERE id = ANY($1) AND ($2::text IS NULL OR client_id = $2)
+                 SELECT job.id, status, job.queue, level, seq, COALESCE(claim_order = 'LIFO', false) AS lifo,
+                        CASE claim_order WHEN 'LIFO' THEN -seq ELSE seq END AS turn
+                 FROM job LEFT JOIN queue ON queue.name = job.queue
+                 WHERE job.id = ANY($1) AND ($2::text IS NULL OR client_id = $2)
              ), step AS (
                  -- Between one wanted job and the next of its queue, so that the index is read once per queue
                  -- however many are wanted.
-                 SELECT id, queue, level, seq,
-                        lag(level) OVER claim_order AS level_before, lag(seq) OVER claim_order AS seq_before
+                 SELECT id, queue, level, seq, turn, lifo,
+                        COALESCE(lag(level) OVER claim_order, -1::smallint) AS level_before,
+                        COALESCE(lag(seq) OVER claim_order, 0) AS seq_before
                  FROM wanted WHERE status = 'PENDING'
-                 WINDOW claim_order AS (PARTITION BY queue ORDER BY level, seq)
+                 WINDOW claim_order AS (PARTITION BY queue ORDER BY level, turn)
              ), counted AS (
-                 SELECT step.*,
+                 SELECT step.*, CASE WHEN NOT lifo THEN
                         (SELECT count(*) FROM job
                          WHERE job.queue = step.queue AND job.status = 'PENDING'
                              AND (job.level, job.seq) < (step.level, step.seq)
-                             AND (job.level, job.seq) >= (COALESCE(level_before, -1), COALESCE(seq_before, 0))
-                        ) AS between
+                             AND (job.level, job.seq) >= (level_before, seq_before))
+                     WHEN level = level_before THEN
+                        (SELECT count(*) FROM job
+                         WHERE job.queue = step.queue AND job.status = 'PENDING' AND job.level = step.level
+                             AND job.seq > step.seq AND job.seq <= seq_before)
+                     ELSE
+                        -- What is left of the level before, the levels between, and the start of its own.
+                        (SELECT count(*) FROM job
+                         WHERE job.queue = step.queue AND job.status = 'PENDING' AND job.level = level_before
+                             AND job.seq <= seq_before)
+                        + (SELECT count(*) FROM job
+                           WHERE job.queue = step.queue AND job.status = 'PENDING'
+                               AND job.level > level_before AND job.level < step.level)
+                        + (SELECT count(*) FROM job
+                           WHERE job.queue = step.queue AND job.status = 'PENDING' AND job.level = step.level
+                               AND job.seq > step.seq)
+                     END AS between
                  FROM step
              ), ahead AS (
-                 SELECT id, sum(between) OVER (PARTITION BY queue ORDER BY level, seq)::bigint AS pending_ahead
+                 SELECT id, sum(between) OVER (PARTITION BY queue ORDER BY level, turn)::bigint AS pending_ahead
                  FROM counted
              ), active AS (
                  SELECT queue,

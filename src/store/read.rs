@@ -140,6 +140,7 @@ pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,
         cancel_requested_at: row.try_get("cancel_requested_at")?,
+        start_before: row.try_get("start_before")?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Retry by a user: an ERROR or CANCELLED job becomes ready again, with its history and fresh attempts.
 
-use entity::job;
+use entity::{JobStatus, job};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Store, read};
@@ -16,30 +17,43 @@ impl Store {
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("retry a job", async move {
-            let changed = sqlx::query(
-                "UPDATE job
-                 SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
-                     priority = COALESCE($3, priority), level = COALESCE($3, priority),
-                     seq = nextval('job_seq'), run_at = now(), finished_at = NULL, cancel_requested_at = NULL,
-                     error = NULL, progress_fraction = NULL, progress_message = NULL, progress_at = NULL
-                 WHERE id = $1 AND ($2::text IS NULL OR client_id = $2) AND status IN ('ERROR', 'CANCELLED')
-                 RETURNING *",
-            )
-            .bind(id)
-            .bind(viewer.client_id())
-            .bind(priority)
-            .fetch_optional(&pool)
-            .await
-            .and_then(|row| row.as_ref().map(read::job).transpose())
-            .map_err(|source| Error::database("retry a job", source))?;
-            match changed {
-                Some(job) => Ok(job),
-                None => {
-                    let job = store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id))?;
-                    Err(Error::InvalidTransition { from: job.status, action: "retried" })
+            loop {
+                if let Some(job) = make_ready(&pool, &viewer, id, priority).await? {
+                    return Ok(job);
                 }
+                let job = store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id))?;
+                if !matches!(job.status, JobStatus::Error | JobStatus::Cancelled) {
+                    return Err(Error::InvalidTransition { from: job.status, action: "retried" });
+                }
+                // It ended between the two statements, and can be retried now.
             }
         })
         .await
     }
+}
+
+/// The job as this changed it; none where it is not one to be retried.
+async fn make_ready(
+    pool: &PgPool,
+    viewer: &Viewer,
+    id: Uuid,
+    priority: Option<i16>,
+) -> Result<Option<job::Model>> {
+    sqlx::query(
+        "UPDATE job
+                 SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
+                     priority = COALESCE($3, priority), level = COALESCE($3, priority),
+                     seq = nextval('job_seq'), run_at = now(), finished_at = NULL, cancel_requested_at = NULL,
+                     start_before = NULL,
+                     error = NULL, progress_fraction = NULL, progress_message = NULL, progress_at = NULL
+                 WHERE id = $1 AND ($2::text IS NULL OR client_id = $2) AND status IN ('ERROR', 'CANCELLED')
+                 RETURNING *",
+    )
+    .bind(id)
+    .bind(viewer.client_id())
+    .bind(priority)
+    .fetch_optional(pool)
+    .await
+    .and_then(|row| row.as_ref().map(read::job).transpose())
+    .map_err(|source| Error::database("retry a job", source))
 }

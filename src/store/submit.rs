@@ -140,7 +140,8 @@ fn sent(source: sqlx::Error) -> Stopped {
     Stopped::Sql { source, sent: true }
 }
 
-fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
+/// True when the statement can be run again: another transaction stood in its way.
+pub(super) fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
 }
 
@@ -197,10 +198,10 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
         "WITH input AS (
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                   $7::text[], $8::smallint[], $9::smallint[], $10::integer[], $11::timestamptz[],
-                                  $12::text[], $13::bytea[], $15::uuid[])
+                                  $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[])
                  WITH ORDINALITY
                  AS i(id, client_id, request_id, keyed, kind, queue, display_name, priority, max_attempts,
-                      timeout_seconds, run_at, payload, payload_hash, named_id, position)
+                      timeout_seconds, run_at, payload, payload_hash, named_id, start_before, position)
          ), key AS (
              -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
              -- waits for a transaction that holds the same key, and goes on when that one rolls back.
@@ -217,9 +218,9 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
              RETURNING job_id
          )
          INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
-                          timeout_seconds, payload, status, run_at)
+                          timeout_seconds, payload, start_before, status, run_at)
          SELECT id, client_id, request_id, kind, queue, display_name, priority, priority, max_attempts,
-                timeout_seconds, payload::jsonb,
+                timeout_seconds, payload::jsonb, start_before,
                 CASE WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END, GREATEST(run_at, now())
          FROM input
          WHERE NOT keyed OR id IN (SELECT job_id FROM key)
@@ -243,6 +244,7 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
     .bind(column(batch, |new_job| new_job.payload_hash.as_slice()))
     .bind(KEY_DAYS)
     .bind(column(batch, named_id))
+    .bind(column(batch, |new_job| new_job.start_before))
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -289,6 +291,7 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         started_at: None,
         finished_at: None,
         cancel_requested_at: None,
+        start_before: new_job.start_before,
     };
     Submitted { job, created: true }
 }

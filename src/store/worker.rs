@@ -1,5 +1,8 @@
 //! The rows of worker processes: registered under a fresh id per boot, kept alive by the heartbeat.
 
+use entity::worker;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Store;
@@ -22,7 +25,50 @@ pub struct NewWorker {
     pub lease_seconds: i32,
 }
 
+/// Whether a worker takes jobs, by the database's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Live,
+    /// It finishes what it has.
+    Draining,
+    /// Its lease ran out.
+    Lost,
+}
+
+/// A worker as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenWorker {
+    /// Its row.
+    pub worker: worker::Model,
+    /// Whether it takes jobs.
+    pub state: State,
+    /// Jobs that it holds.
+    pub running: i64,
+}
+
 impl Store {
+    /// All workers that are registered or were lost lately, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn seen_workers(&self) -> Result<Vec<SeenWorker>> {
+        let rows = sqlx::query(
+            "SELECT worker.*, lost_at IS NOT NULL OR expires_at <= now() AS lost, COALESCE(jobs, 0) AS running
+             FROM worker LEFT JOIN (
+                 SELECT worker_id, count(*) AS jobs FROM job WHERE status = 'RUNNING' GROUP BY worker_id
+             ) AS holding ON holding.worker_id = worker.id
+             ORDER BY worker.id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| Error::database("read workers", source))?;
+        rows.iter()
+            .map(seen)
+            .collect::<sqlx::Result<_>>()
+            .map_err(|source| Error::database("read workers", source))
+    }
+
     /// Registers a worker; its lease starts now.
     ///
     /// # Errors
@@ -73,4 +119,25 @@ impl Store {
         })
         .await
     }
+}
+
+fn seen(row: &PgRow) -> sqlx::Result<SeenWorker> {
+    let worker = worker::Model {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        queues: row.try_get("queues")?,
+        kinds: row.try_get("kinds")?,
+        slots: row.try_get("slots")?,
+        started_at: row.try_get("started_at")?,
+        last_seen_at: row.try_get("last_seen_at")?,
+        expires_at: row.try_get("expires_at")?,
+        draining: row.try_get("draining")?,
+        lost_at: row.try_get("lost_at")?,
+    };
+    let state = match (row.try_get("lost")?, worker.draining) {
+        (true, _) => State::Lost,
+        (false, true) => State::Draining,
+        (false, false) => State::Live,
+    };
+    Ok(SeenWorker { worker, state, running: row.try_get("running")? })
 }

@@ -10,18 +10,22 @@ use std::time::Duration;
 use entity::attempt::AttemptOutcome;
 use futures_util::FutureExt;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::held_jobs::HeldJob;
+use super::job_log::JobLog;
 use super::progress::{ProgressReporter, Report, Reports};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
 use super::stop::StopReason;
-use crate::config::{Backoff, Kind};
+use crate::config::{Backoff, Kind, in_words};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
 use crate::store::finish::AttemptEnd;
 use crate::store::progress::Progress;
+
+/// How long the end of an attempt may wait for its last log lines.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a handler came to: its answer, or a panic, or nothing because it was dropped.
 type Outcome = Option<std::thread::Result<Result<Value, Failure>>>;
@@ -42,12 +46,14 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
             return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
+    let log = JobLog::default();
     let context = Context {
         job_id: held.job.lease.job_id,
         attempt: held.job.attempt,
         payload,
         stop: held.stop.asked().clone(),
         progress: ProgressReporter::default(),
+        log: log.clone(),
         max_result_bytes: settings.max_result_bytes,
         spawner: registration.spawner.clone(),
     };
@@ -55,7 +61,17 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         // Asked to stop while it waited for its slot.
         None
     } else {
-        run_handler(registration, held, kind, context).await
+        let mut logging = std::pin::pin!(log.write_all(registration, held.job.lease));
+        let outcome = tokio::select! {
+            // Only a closed log is written to its end.
+            outcome = run_handler(registration, held, kind, context) => outcome,
+            () = &mut logging => None,
+        };
+        log.close();
+        if !held.stop.is_lost() && timeout(LOG_PATIENCE, logging).await.is_err() {
+            tracing::warn!(job.id = %held.job.lease.job_id, "the last log lines were not written in time");
+        }
+        outcome
     };
     if held.stop.is_lost() {
         return None;
@@ -136,7 +152,10 @@ fn judge(
         (_, Some(Ok(Ok(result)))) => {
             let bytes = json_bytes(&result);
             if bytes <= max_result_bytes {
-                return (AttemptEnd::Done(result), bytes);
+                return match misfit(attempt.kind, &result, bytes) {
+                    Some(failure) => ended(AttemptOutcome::Error, failure),
+                    None => (AttemptEnd::Done(result), bytes),
+                };
             }
             let message = format!("the result has {bytes} bytes; at most {max_result_bytes} are allowed");
             ended(AttemptOutcome::Error, Failure::retryable("OUTPUT_LIMIT", message))
@@ -147,6 +166,14 @@ fn judge(
         }
         (Some(StopReason::Draining), Some(Ok(Err(_))) | None) | (None, None) => (AttemptEnd::Released, 0),
     }
+}
+
+/// Why the result is not one of its kind; none when it is. Another attempt would hardly give another result.
+fn misfit(kind: &Kind, result: &Value, bytes: usize) -> Option<Failure> {
+    let problems = kind.result_schema.as_ref()?.check(result, bytes).err()?;
+    let message = format!("the result does not fit the kind's schema: {}", in_words(&problems));
+    let pointers: Vec<String> = problems.into_iter().map(|problem| problem.pointer).collect();
+    Some(Failure::fatal("INVALID_RESULT", message).with_details(serde_json::json!({ "pointers": pointers })))
 }
 
 fn failed(failure: Failure, backoff: &Backoff, attempt: i16) -> AttemptEnd {

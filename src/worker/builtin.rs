@@ -156,6 +156,7 @@ mod tests {
             payload,
             stop: CancellationToken::new(),
             progress: Default::default(),
+            log: Default::default(),
             max_result_bytes: 1 << 20,
             spawner: Default::default(),
         }

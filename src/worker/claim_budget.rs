@@ -2,11 +2,12 @@
 //! process could run.
 //!
 //! Free slots are always claimed for. Beyond them a queue is claimed ahead only by what will be started within
-//! [`AHEAD`] at the rate at which its jobs complete now, and only while that rate shows jobs shorter than [`MEMORY`]:
-//! longer ones gain nothing, as a claim takes a few milliseconds, and they may happen to end all at one moment and
-//! look like many short ones. So long jobs are never hoarded and short ones flow in large batches. What was
-//! claimed ahead when short jobs are followed by long ones is given back by the claimer.
+//! [`AHEAD`] and the time that a claim takes, at the rate at which its jobs complete now, and only while they run for
+//! less than [`SHORT`]. Longer ones gain nothing from it. That they are long is measured, not told from a low
+//! rate: where claims are slow the rate is low because of them, and claiming less would lower it further.
+//! What was claimed ahead when short jobs are followed by long ones is given back by the claimer.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,22 +16,40 @@ use tokio::time::Instant;
 const AHEAD: Duration = Duration::from_millis(50);
 /// Most jobs to claim ahead of the slots.
 const MAX_AHEAD: usize = 1_000;
+/// Jobs that run for longer are not claimed ahead.
+const SHORT: Duration = Duration::from_millis(100);
 /// The rate follows a change within about this time.
 const MEMORY: Duration = Duration::from_millis(100);
 /// Shorter spans are too noisy to be measured.
 const SHORTEST_SPAN: Duration = Duration::from_millis(5);
 
-/// How many jobs complete in a second, as an exponentially weighted moving average.
+/// What the slots count for a queue between two measurements.
+#[derive(Debug, Default)]
+pub(super) struct Completions {
+    jobs: AtomicUsize,
+    micros: AtomicU64,
+}
+
+impl Completions {
+    /// Counts a job that ran for so long.
+    pub(super) fn count(&self, ran: Duration) {
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(u64::try_from(ran.as_micros()).unwrap_or(u64::MAX >> 16), Ordering::Relaxed);
+    }
+}
+
+/// How many jobs complete in a second, and how long they run: exponentially weighted moving averages.
 #[derive(Debug)]
 pub(super) struct CompletionRate {
     per_second: f64,
+    run_seconds_per_second: f64,
     measured_at: Instant,
 }
 
 impl CompletionRate {
     /// Nothing completed yet.
     pub(super) fn none(now: Instant) -> CompletionRate {
-        CompletionRate { per_second: 0.0, measured_at: now }
+        CompletionRate { per_second: 0.0, run_seconds_per_second: 0.0, measured_at: now }
     }
 
     /// True when it is time to `measure` again.
@@ -38,23 +57,27 @@ impl CompletionRate {
         now.saturating_duration_since(self.measured_at) >= SHORTEST_SPAN
     }
 
-    /// Takes in that so many jobs completed since the last measurement.
-    pub(super) fn measure(&mut self, completed: usize, now: Instant) {
+    /// Takes in what was counted since the last measurement, and sets that back.
+    pub(super) fn measure(&mut self, completions: &Completions, now: Instant) {
         let span = now.saturating_duration_since(self.measured_at).as_secs_f64();
         if span > 0.0 {
+            let jobs = completions.jobs.swap(0, Ordering::Relaxed) as f64;
+            let run_seconds = completions.micros.swap(0, Ordering::Relaxed) as f64 / 1e6;
             let weight = 1.0 - (-span / MEMORY.as_secs_f64()).exp();
-            self.per_second += weight * (completed as f64 / span - self.per_second);
+            self.per_second += weight * (jobs / span - self.per_second);
+            self.run_seconds_per_second += weight * (run_seconds / span - self.run_seconds_per_second);
             self.measured_at = now;
         }
     }
 
-    /// Jobs that will be started within [`AHEAD`], beyond those that slots are free for.
-    pub(super) fn ahead(&self, slots: usize) -> usize {
-        // All slots together cannot complete more jobs that are as long as the memory, and one completion in each of
-        // them at the same moment lifts the average to just this.
-        let of_long_jobs = slots as f64 / MEMORY.as_secs_f64();
-        // The cast saturates, at 0 too.
-        (((self.per_second - of_long_jobs) * AHEAD.as_secs_f64()) as usize).min(MAX_AHEAD)
+    /// Jobs that will be started within [`AHEAD`] and the time that a claim takes, beyond those that slots are free
+    /// for. Without the latter a slow claim would bring less than is started until the next one answers.
+    pub(super) fn ahead(&self, claim_took: Duration) -> usize {
+        if self.run_seconds_per_second >= self.per_second * SHORT.as_secs_f64() {
+            return 0;
+        }
+        // The cast saturates.
+        ((self.per_second * (AHEAD + claim_took).as_secs_f64()) as usize).min(MAX_AHEAD)
     }
 }
 
@@ -101,12 +124,18 @@ mod tests {
     const IDLE: Turn =
         Turn { slots: 8, free: 8, buffered: 0, buffered_of_queue: 0, ahead_of_queue: 0, ahead: 0 };
 
+    fn completions(jobs: usize, each_ran: Duration) -> Completions {
+        let completions = Completions::default();
+        (0..jobs).for_each(|_| completions.count(each_ran));
+        completions
+    }
+
     fn rate_after(completed_in_ten_ms: usize, rounds: u32) -> CompletionRate {
         let mut now = Instant::now();
         let mut rate = CompletionRate::none(now);
         for _ in 0..rounds {
             now += Duration::from_millis(10);
-            rate.measure(completed_in_ten_ms, now);
+            rate.measure(&completions(completed_in_ten_ms, Duration::from_micros(20)), now);
         }
         rate
     }
@@ -142,14 +171,14 @@ mod tests {
 
     #[test]
     fn the_rate_follows_within_tenths_of_a_second_both_ways() {
-        assert_eq!(rate_after(0, 100).ahead(8), 0);
-        assert_eq!(rate_after(1_000_000, 10).ahead(8), MAX_AHEAD);
+        assert_eq!(rate_after(0, 100).ahead(Duration::ZERO), 0);
+        assert_eq!(rate_after(10_000, 10).ahead(Duration::ZERO), MAX_AHEAD);
         let mut rate = rate_after(100, 100);
-        assert_eq!(rate.ahead(8), 495);
+        assert!((499..=500).contains(&rate.ahead(Duration::ZERO)));
         let now = rate.measured_at;
         assert!(!rate.is_due(now + Duration::from_millis(1)) && rate.is_due(now + SHORTEST_SPAN));
-        rate.measure(0, now + Duration::from_millis(500));
-        assert_eq!(rate.ahead(8), 0);
+        rate.measure(&Completions::default(), now + Duration::from_millis(500));
+        assert!(rate.ahead(Duration::ZERO) < 5);
     }
 
     #[test]
@@ -160,9 +189,25 @@ mod tests {
             for step in 0..2_000 {
                 now += SHORTEST_SPAN;
                 // Every slot ends its job of half a second.
-                rate.measure(if step % 100 == 99 { slots } else { 0 }, now);
-                assert_eq!(rate.ahead(slots), 0);
+                let ended = if step % 100 == 99 { slots } else { 0 };
+                rate.measure(&completions(ended, Duration::from_millis(500)), now);
+                assert_eq!(rate.ahead(Duration::from_millis(100)), 0);
             }
+        }
+    }
+
+    #[test]
+    fn a_slow_claim_does_not_let_the_rate_fall() {
+        for claim_took in [20, 70, 160, 500].map(Duration::from_millis) {
+            let (mut now, mut claimed) = (Instant::now(), 8);
+            let mut rate = CompletionRate::none(now);
+            for _ in 0..200 {
+                // Short jobs: all that one claim brought are over when the next one answers.
+                now += claim_took;
+                rate.measure(&completions(claimed, Duration::from_micros(20)), now);
+                claimed = 8 + rate.ahead(claim_took);
+            }
+            assert_eq!(claimed, 8 + MAX_AHEAD, "{claim_took:?}");
         }
     }
 }

@@ -12,14 +12,13 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::claim_budget::{CompletionRate, Turn};
+use super::claim_budget::{CompletionRate, Completions, Turn};
 use super::held_jobs::HeldJob;
 use super::outage::Outage;
 use super::registration::Registration;
@@ -31,6 +30,8 @@ use crate::store::finish::AttemptEnd;
 
 /// Every queue is asked this often, news or not.
 const POLL: Duration = Duration::from_secs(1);
+/// A claim counts as no slower than this, so that little is claimed ahead that would be given back.
+const LONGEST_CLAIM: Duration = Duration::from_millis(500);
 /// A claimed job that has waited this long for a slot is given back.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -46,6 +47,8 @@ pub(super) struct Claimer {
     ready: watch::Receiver<u64>,
     poll_at: Instant,
     not_before: Instant,
+    /// How long the latest claim that succeeded took.
+    claim_took: Duration,
     outage: Outage,
     held_suspect: bool,
 }
@@ -53,7 +56,7 @@ pub(super) struct Claimer {
 struct Queue {
     name: String,
     claimed: VecDeque<HeldJob>,
-    completed: Arc<AtomicUsize>,
+    completed: Arc<Completions>,
     rate: CompletionRate,
     is_dry: bool,
 }
@@ -63,6 +66,7 @@ struct Queue {
 struct Claiming {
     queue: usize,
     limit: usize,
+    began_at: Instant,
     answer: Pin<Box<dyn Future<Output = Result<Vec<ClaimedJob>>> + Send>>,
 }
 
@@ -70,15 +74,15 @@ impl Claimer {
     /// Registers for the news; nothing is claimed yet.
     pub(super) fn new(registration: Arc<Registration>, ready: watch::Receiver<u64>) -> Claimer {
         let now = Instant::now();
-        let queue = |name: &str| Queue {
-            name: name.to_owned(),
+        let queue = |name: &String| Queue {
+            name: name.clone(),
             claimed: VecDeque::new(),
             completed: Arc::default(),
             rate: CompletionRate::none(now),
             is_dry: false,
         };
         Claimer {
-            queues: registration.settings.kinds.queues().into_iter().map(queue).collect(),
+            queues: registration.settings.queues.iter().map(queue).collect(),
             registration,
             next_claim: 0,
             next_start: 0,
@@ -86,6 +90,7 @@ impl Claimer {
             ready,
             poll_at: now + POLL,
             not_before: now,
+            claim_took: Duration::ZERO,
             outage: Outage::default(),
             held_suspect: false,
         }
@@ -113,6 +118,9 @@ impl Claimer {
     /// way, to give back what it brings.
     pub(super) async fn give_back(mut self, deadline: Instant) {
         self.give_back_if(|_| true);
+        if self.claiming.is_none() {
+            return;
+        }
         if let Ok(answer) = tokio::time::timeout_at(deadline, answer_of(&mut self.claiming)).await {
             self.take_answer(answer);
             self.give_back_if(|_| true);
@@ -124,7 +132,7 @@ impl Claimer {
         let now = Instant::now();
         for queue in &mut self.queues {
             if queue.rate.is_due(now) {
-                queue.rate.measure(queue.completed.swap(0, Ordering::Relaxed), now);
+                queue.rate.measure(&queue.completed, now);
             }
         }
         let holds_suspect = self.registration.held.holds_suspect();
@@ -170,7 +178,7 @@ impl Claimer {
         }
     }
 
-    fn take_next(&mut self) -> Option<(HeldJob, Arc<AtomicUsize>)> {
+    fn take_next(&mut self) -> Option<(HeldJob, Arc<Completions>)> {
         for _ in 0..self.queues.len() {
             let index = self.next_start;
             self.next_start = (index + 1) % self.queues.len();
@@ -212,17 +220,16 @@ impl Claimer {
     fn begin_claim(&mut self) {
         let slots = &self.registration.slots;
         let buffered = self.queues.iter().map(|queue| queue.claimed.len()).sum();
-        let total = self.registration.settings.slots;
-        let ahead = self.queues.iter().map(|queue| queue.rate.ahead(total)).sum();
+        let ahead = self.queues.iter().map(|queue| queue.rate.ahead(self.claim_took)).sum();
         for offset in 0..self.queues.len() {
             let index = (self.next_claim + offset) % self.queues.len();
             let Some(queue) = self.queues.get(index).filter(|queue| !queue.is_dry) else { continue };
             let turn = Turn {
-                slots: total,
+                slots: self.registration.settings.slots,
                 free: slots.free(),
                 buffered,
                 buffered_of_queue: queue.claimed.len(),
-                ahead_of_queue: queue.rate.ahead(total),
+                ahead_of_queue: queue.rate.ahead(self.claim_took),
                 ahead,
             };
             let limit = turn.limit();
@@ -237,7 +244,7 @@ impl Claimer {
             };
             self.next_claim = (index + 1) % self.queues.len();
             let answer = Box::pin(claim(self.registration.clone(), request));
-            self.claiming = Some(Claiming { queue: index, limit, answer });
+            self.claiming = Some(Claiming { queue: index, limit, began_at: Instant::now(), answer });
             return;
         }
     }
@@ -247,6 +254,7 @@ impl Claimer {
         match answer {
             Ok(claimed) => {
                 self.outage.end("claim");
+                self.claim_took = claiming.began_at.elapsed().min(LONGEST_CLAIM);
                 let has_suspect = claimed.iter().any(|job| job.suspect);
                 let is_short = claimed.len() < claiming.limit;
                 let held = self.registration.held.hold(claimed);
@@ -289,10 +297,11 @@ async fn run_job(
     registration: Arc<Registration>,
     mut held: HeldJob,
     slot: Slot,
-    completed: Arc<AtomicUsize>,
+    completed: Arc<Completions>,
 ) {
+    let started_at = Instant::now();
     let end = attempt::run(&registration, &mut held).await;
-    completed.fetch_add(1, Ordering::Relaxed);
+    completed.count(started_at.elapsed());
     if let Some((end, bytes)) = end {
         let ending = slot.into_ending(bytes);
         ending::write(&registration, held, end, ending).await;

@@ -5,11 +5,12 @@
 //!   TMPDIR and the working folder are one private folder, which is removed afterwards.
 //! - Standard input holds the payload as one line of JSON. Standard output is the result as JSON, null when there is
 //!   none. Standard error is the log; a line `::progress 0.4 message` is progress.
+//!   Both are kept line by line, as [`super::job_log`] bounds them.
 //! - Status 0 is success. 65 (EX_DATAERR) says that the input can never succeed: INVALID_INPUT, not retryable. Any
 //!   other is FAILED, retryable. The message is the last line of the log, `details` hold `exitStatus` and the last
 //!   4 KiB of the log.
-//! - A program that is killed by a signal, its own fault or the system's, is SIGNALLED, retryable. (WORKER_LOST is
-//!   kept for jobs whose jobql process died.)
+//! - A program that is killed by a signal, its own fault or the system's, is WORKER_LOST, retryable: what did the work
+//!   died, as when a whole process does.
 //! - More output than a result may have is OUTPUT_LIMIT, output that is no JSON is INVALID_RESULT.
 //!
 //! When it is over, for whatever reason, the whole process group is killed. A program that is to stop gets SIGTERM
@@ -40,6 +41,7 @@ use self::temp_folder::TempFolder;
 use super::runner::{Context, stopped};
 use crate::config::COMMAND_PATH;
 use crate::job::failure::Failure;
+use crate::job::json_scan;
 
 /// Between SIGTERM and SIGKILL; below `runner::STOP_GRACE`.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -51,7 +53,7 @@ const EXIT_INVALID_INPUT: i32 = 65;
 /// Runs the program to its end.
 ///
 /// # Errors
-/// SPAWN_FAILED, FAILED, INVALID_INPUT, SIGNALLED, OUTPUT_LIMIT, INVALID_RESULT; see the module.
+/// SPAWN_FAILED, FAILED, INVALID_INPUT, WORKER_LOST, OUTPUT_LIMIT, INVALID_RESULT; see the module.
 pub async fn run(kind: &str, argv: &[OsString], context: Context) -> Result<Value, Failure> {
     let cannot_start = |error: io::Error| {
         Failure::retryable("SPAWN_FAILED", format!("the program could not be started: {error}"))
@@ -117,12 +119,12 @@ async fn run_to_end(mut group: ProcessGroup, context: Context) -> io::Result<End
     let Pipes { stdin, stdout, stderr } = group.take_pipes()?;
     let mut payload = context.payload.to_string().into_bytes();
     payload.push(b'\n');
-    let (mut result, mut log) = (Vec::new(), Log::new(context.progress));
+    let (mut result, mut log) = (Vec::new(), Log::new(context.progress, context.log.clone()));
     let over_limit = CancellationToken::new();
     let status = {
         let mut serving = std::pin::pin!(async {
             let printing = async {
-                if !pipes::read_result(stdout, context.max_result_bytes, &mut result).await {
+                if !pipes::read_result(stdout, context.max_result_bytes, &mut result, &context.log).await {
                     over_limit.cancel();
                 }
             };
@@ -182,7 +184,8 @@ fn failure_of(status: ExitStatus, log: &Log) -> Failure {
             let name =
                 signal.and_then(|number| Signal::try_from(number).ok()).map_or("a signal", Signal::as_str);
             let details = json!({ "signal": name, "stderr": stderr });
-            Failure::retryable("SIGNALLED", format!("the program was killed by {name}")).with_details(details)
+            Failure::retryable("WORKER_LOST", format!("the program was killed by {name}"))
+                .with_details(details)
         }
     }
 }
@@ -192,24 +195,14 @@ fn parse_result(bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }
-    let refused = |problem: &str| {
+    let refused = |problem: String| {
         Failure::fatal(
             "INVALID_RESULT",
             format!("what the program printed cannot be kept as JSON: {problem}"),
         )
     };
-    let result: Value = serde_json::from_slice(bytes).map_err(|error| refused(&error.to_string()))?;
-    if holds_nul(&result) { Err(refused("it holds a NUL character")) } else { Ok(result) }
-}
-
-/// PostgreSQL refuses NUL in text. The parser has bounded the depth.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+    json_scan::scan(bytes, json_scan::MAX_DEPTH).map_err(|error| refused(error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]

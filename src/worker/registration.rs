@@ -48,13 +48,13 @@ impl Registration {
         spawner: &Spawner,
     ) -> Result<Arc<Registration>> {
         let worker_id = Uuid::now_v7();
-        let to_text = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+        let served = settings.kinds.iter().filter(|kind| settings.queues.contains(&kind.queue));
         let sent_at = Instant::now();
         let registering = store.register_worker(NewWorker {
             id: worker_id,
             name: process_name(),
-            queues: to_text(settings.kinds.queues().into_iter().collect()),
-            kinds: to_text(settings.kinds.iter().map(|kind| kind.name.as_str()).collect()),
+            queues: settings.queues.clone(),
+            kinds: served.map(|kind| kind.name.clone()).collect(),
             slots: i32::try_from(settings.slots).unwrap_or(i32::MAX),
             lease_seconds: settings.lease_seconds_i32(),
         });

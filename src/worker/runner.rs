@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::command::Spawner;
+use super::job_log::JobLog;
 use super::progress::ProgressReporter;
 use super::{builtin, command};
 use crate::config::{Kind, Runner};
@@ -32,6 +33,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Where it says how far it is.
     pub progress: ProgressReporter,
+    /// Where it says lines of its log.
+    pub log: JobLog,
     /// Largest result in bytes.
     pub max_result_bytes: usize,
     /// Starts programs.

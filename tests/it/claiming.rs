@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use entity::JobStatus;
+use entity::queue::ClaimOrder;
 use futures_util::future::join_all;
 use jobql::job::submission::Submission;
-use jobql::store::claim::{CLAIM_SQL, ClaimRequest};
+use jobql::store::claim::{ClaimRequest, LIFO_CLAIM_SQL, PLAIN_CLAIM_SQL};
+use jobql::store::queue::{QueueChange, Turn, UpcomingRequest};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -29,14 +31,35 @@ async fn jobs_are_claimed_by_priority_then_by_age() {
     assert_eq!(job.worker_id, Some(worker));
 }
 
+async fn set(db: &TestDb, change: QueueChange) {
+    db.store.change_queue(QUEUE, change).await.expect("settings");
+}
+
+/// All upcoming jobs, read page by page.
+async fn upcoming(db: &TestDb, page: i64) -> Vec<Uuid> {
+    let (mut after, mut ids) = (None, Vec::new());
+    loop {
+        let request =
+            UpcomingRequest { queue: QUEUE.to_owned(), except_kinds: Vec::new(), after, limit: page };
+        let (jobs, more) = db.store.upcoming(&ANYONE, &request).await.expect("upcoming");
+        ids.extend(jobs.iter().map(|job| job.id));
+        after = jobs.last().map(|job| Turn { level: job.level, seq: job.seq });
+        if !more {
+            return ids;
+        }
+    }
+}
+
 #[tokio::test]
 async fn positions_are_one_to_n_in_the_order_of_claims() {
     let db = TestDb::new().await;
     let worker = db.worker(30).await;
     let mut runner = TestRunner::deterministic();
-    let cases = prop::collection::vec((0..4i32, 0..10u8), 1..40);
-    for _ in 0..25 {
-        let case = cases.new_tree(&mut runner).expect("a case").current();
+    let cases = (any::<bool>(), prop::collection::vec((0..4i32, 0..10u8), 1..40));
+    for _ in 0..40 {
+        let (lifo, case) = cases.new_tree(&mut runner).expect("a case").current();
+        let order = if lifo { ClaimOrder::Lifo } else { ClaimOrder::Fifo };
+        set(&db, QueueChange { order: Some(order), ..QueueChange::default() }).await;
         sqlx::query("TRUNCATE job CASCADE").execute(db.pool()).await.expect("truncate");
         for (priority, fate) in &case {
             let job = db.submit(Submission { priority: Some(*priority), ..echo() }).await;
@@ -70,11 +93,13 @@ async fn positions_are_one_to_n_in_the_order_of_claims() {
             let alone = db.store.positions(&ANYONE, &[*id]).await.expect("position");
             assert_eq!(alone.get(id), Some(place), "one at a time gives the same");
         }
+        let in_order: Vec<Uuid> = by_position.iter().map(|(_, id)| *id).collect();
+        assert_eq!(upcoming(&db, 4).await, in_order, "{order:?} {case:?}");
         let mut claimed = Vec::new();
         while claimed.len() < ids.len() {
             claimed.extend(db.claim(worker, 3).await.iter().map(|job| job.lease.job_id));
         }
-        assert_eq!(claimed, by_position.iter().map(|(_, id)| *id).collect::<Vec<_>>(), "{case:?}");
+        assert_eq!(claimed, in_order, "{order:?} {case:?}");
     }
 }
 
@@ -109,20 +134,25 @@ async fn concurrent_claims_share_the_jobs_and_give_none_twice() {
     assert_eq!(epochs, [1]);
 }
 
-/// The plan of the claim on a connection with these settings.
-async fn claim_plan(db: &TestDb, worker: Uuid, limit: i64, settings: &'static str) -> String {
+/// The plan of a claim.
+async fn claim_plan(db: &TestDb, worker: Uuid, limit: i64, sql: &str) -> String {
     let mut session = db.session().await;
-    sqlx::raw_sql(settings).execute(&mut session).await.expect("settings");
-    let explain = format!("EXPLAIN (COSTS OFF) {CLAIM_SQL}");
-    let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
-        .bind(worker)
-        .bind(QUEUE)
-        .bind(limit)
-        .bind(false)
-        .fetch_all(&mut session)
-        .await
-        .expect("plan");
+    let explain = format!("EXPLAIN (COSTS OFF) {sql}");
+    let mut query =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).bind(worker).bind(QUEUE).bind(limit).bind(false);
+    if sql.contains("$5") {
+        query = query.bind(None::<i64>);
+    }
+    let lines: Vec<String> = query.fetch_all(&mut session).await.expect("plan");
     lines.join("\n")
+}
+
+/// The lines of a plan below this one.
+fn part<'a>(plan: &'a str, head: &str) -> Vec<&'a str> {
+    let lines = plan.lines().skip_while(|line| *line != head).skip(1);
+    let part: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).collect();
+    assert!(!part.is_empty(), "no {head} in {plan}");
+    part
 }
 
 #[tokio::test]
@@ -141,14 +171,14 @@ async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
     .expect("a backlog");
     sqlx::query("ANALYZE job").execute(db.pool()).await.expect("analyze");
     let worker = db.worker(30).await;
-    let plan = claim_plan(&db, worker, 100, "").await;
+    let lifo = claim_plan(&db, worker, 100, &LIFO_CLAIM_SQL).await;
+    let of_the_backlog: Vec<&str> = part(&lifo, "  CTE ready");
+    assert!(of_the_backlog.iter().any(|line| line.contains("Index Scan Backward using job_ready")), "{lifo}");
+    assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{lifo}");
+    assert!(!lifo.contains("Seq Scan on job"), "{lifo}");
+    let plan = claim_plan(&db, worker, 100, &PLAIN_CLAIM_SQL).await;
     // The sort of what was chosen, at most the limit, is fine; it stands outside of the CTE, further left.
-    let of_the_backlog: Vec<&str> = plan
-        .lines()
-        .skip_while(|line| *line != "  CTE ready")
-        .skip(1)
-        .take_while(|line| line.starts_with("    "))
-        .collect();
+    let of_the_backlog: Vec<&str> = part(&plan, "  CTE ready");
     assert!(of_the_backlog.iter().any(|line| line.contains("job_ready")), "{plan}");
     assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{plan}");
     assert!(!plan.contains("Seq Scan on job"), "{plan}");
@@ -166,7 +196,7 @@ async fn a_claim_takes_no_more_than_asked_for_whatever_join_the_planner_chooses(
     ] {
         let mut session = db.session().await;
         sqlx::raw_sql(settings).execute(&mut session).await.expect("settings");
-        let claimed = sqlx::query(CLAIM_SQL)
+        let claimed = sqlx::query(PLAIN_CLAIM_SQL.as_str())
             .bind(worker)
             .bind(QUEUE)
             .bind(5i64)

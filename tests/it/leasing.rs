@@ -13,7 +13,7 @@ use jobql::store::progress::Progress;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{ANYONE, SOON, TestDb, echo, eventually};
+use crate::support::{ANYONE, TestDb, echo};
 
 async fn expire(db: &TestDb, worker: Uuid) {
     sqlx::query("UPDATE worker SET expires_at = now() - interval '1 second' WHERE id = $1")
@@ -233,23 +233,10 @@ where
         .execute(&mut blocker)
         .await
         .expect("lock");
-    let waits = async |expected: i64| {
-        eventually("a session waits for the row", SOON, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(db.pool())
-            .await
-            .expect("activity");
-            (waiting >= expected).then_some(())
-        })
-        .await;
-    };
     let first = tokio::spawn(first);
-    waits(1).await;
+    db.until_sessions_wait(1).await;
     let second = tokio::spawn(second);
-    waits(2).await;
+    db.until_sessions_wait(2).await;
     sqlx::raw_sql("COMMIT").execute(&mut blocker).await.expect("commit");
     (first.await.expect("first"), second.await.expect("second"))
 }
@@ -325,14 +312,7 @@ async fn a_claim_passes_by_what_is_being_cancelled_and_a_cancel_reaches_what_was
     .expect("claim");
     let store = db.store.clone();
     let cancel = tokio::spawn(async move { store.cancel_job(&ANYONE, job.id).await });
-    eventually("the cancel waits", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(db.pool())
-            .await
-            .expect("locks");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    db.until_sessions_wait(1).await;
     sqlx::raw_sql("COMMIT").execute(&mut claimer).await.expect("commit");
     let asked = cancel.await.expect("task").expect("cancel");
     assert_eq!(asked.status, JobStatus::Running);
@@ -391,4 +371,44 @@ async fn a_cancelled_running_job_is_cancelled_when_its_worker_is_gone() {
     expire(&db, worker).await;
     db.store.sweep().await.expect("sweep");
     assert_eq!(db.job(job.id).await.status, JobStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_commits_under_a_sweep_saves_the_worker() {
+    let db = TestDb::new().await;
+    let job = db.submit(echo()).await;
+    let worker = db.worker(30).await;
+    db.claim(worker, 1).await;
+    expire(&db, worker).await;
+    let mut heartbeat = db.session().await;
+    sqlx::raw_sql("BEGIN").execute(&mut heartbeat).await.expect("begin");
+    sqlx::query("UPDATE worker SET expires_at = now() + interval '30 seconds' WHERE id = $1")
+        .bind(worker)
+        .execute(&mut heartbeat)
+        .await
+        .expect("heartbeat");
+    let store = db.store.clone();
+    let sweep = tokio::spawn(async move { store.sweep().await });
+    db.until_sessions_wait(1).await;
+    sqlx::raw_sql("COMMIT").execute(&mut heartbeat).await.expect("commit");
+    let swept = sweep.await.expect("task").expect("sweep");
+    assert_eq!((swept.workers, swept.jobs), (0, 0));
+    assert_eq!(db.job(job.id).await.status, JobStatus::Running);
+}
+
+#[tokio::test]
+async fn cancel_and_retry_at_once_answer_as_if_one_came_first() {
+    let db = TestDb::new().await;
+    for _ in 0..30 {
+        let job = db.job_in(JobStatus::Error).await;
+        let (cancelled, retried) =
+            tokio::join!(db.store.cancel_job(&ANYONE, job.id), db.store.retry_job(&ANYONE, job.id, None));
+        assert_eq!(retried.expect("retry").status, JobStatus::Pending);
+        let (answered, left) = (cancelled.expect("cancel").status, db.job(job.id).await.status);
+        // The cancel met a terminal job and left it, or a pending one and ended it.
+        let cancel_first =
+            (answered == JobStatus::Error || answered == JobStatus::Pending) && left == JobStatus::Pending;
+        let retry_first = (answered, left) == (JobStatus::Cancelled, JobStatus::Cancelled);
+        assert!(cancel_first || retry_first, "the cancel answered {answered} and left {left}");
+    }
 }

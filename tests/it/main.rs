@@ -11,13 +11,18 @@
 mod support;
 
 mod bad_input;
+mod changing;
 mod claiming;
 mod embedded;
 mod layers;
 mod leasing;
 mod listing;
+mod live;
+mod logs;
 mod migrations;
 mod processes;
+mod pruning;
+mod queues;
 mod submitting;
 mod transitions;
 mod watching;

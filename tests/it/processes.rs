@@ -315,3 +315,32 @@ async fn a_server_that_is_stopped_is_not_ready_closes_its_sockets_and_ends_with_
     assert!(server.ended(Duration::from_secs(40)).await.success(), "{}", server.logged());
     assert_eq!(db.job(id.parse().expect("an id")).await.status, entity::JobStatus::Pending);
 }
+
+#[tokio::test]
+async fn settings_that_may_lose_what_was_acknowledged_are_refused_unless_told_otherwise() {
+    let db = TestDb::new().await;
+    sqlx::raw_sql(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$",
+    )
+    .execute(db.pool())
+    .await
+    .expect("alter");
+    let mut refused = Process::start(&db.url(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.ended(SOON).await.code(), Some(1));
+    assert!(refused.logged().contains("synchronous_commit = off"), "{}", refused.logged());
+    let told = Process::serve(&db.url(), &["--allow-unsafe-durability"]).await;
+    let id = told.submit("echo", json!({})).await;
+    assert_eq!(watch_to_the_end(&told, &id, SOON).await["status"], "DONE");
+}
+
+#[tokio::test]
+async fn where_no_notification_arrives_it_says_so_and_jobs_run_and_are_seen_all_the_same() {
+    let (db, elsewhere) = (TestDb::new().await, TestDb::new().await);
+    // A listener on another database hears nothing, as behind a pooler.
+    let server = Process::serve(&db.url(), &["--listen-database-url", &elsewhere.url()]).await;
+    assert!(server.logged().contains("WARN"), "{}", server.logged());
+    for _ in 0..3 {
+        let id = server.submit("echo", json!({"n": 1})).await;
+        assert_eq!(watch_to_the_end(&server, &id, SOON).await["status"], "DONE");
+    }
+}

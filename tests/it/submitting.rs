@@ -6,10 +6,11 @@ use entity::JobStatus;
 use futures_util::future::join_all;
 use jobql::error::Error;
 use jobql::job::submission::Submission;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use crate::support::{ANYONE, TestDb, deadline, echo, eventually, kind, request};
+use crate::support::process::Process;
+use crate::support::{ANYONE, SOON, TestDb, deadline, echo, eventually, kind, request};
 
 async fn count(db: &TestDb, table: &'static str) -> i64 {
     let sql = format!("SELECT count(*) FROM {table}");
@@ -120,14 +121,7 @@ async fn race_for_a_key(winner_commits: bool) {
             tokio::spawn(async move { store.submit(rival).await })
         })
         .collect();
-    eventually("a loser waits for the winner", crate::support::SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(db.pool())
-            .await
-            .expect("locks");
-        (waiting > 0).then_some(())
-    })
-    .await;
+    db.until_sessions_wait(1).await;
     let end = if winner_commits { "COMMIT" } else { "ROLLBACK" };
     sqlx::raw_sql(end).execute(&mut winner).await.expect(end);
     let answers = deadline("the losers are answered", join_all(losers)).await;
@@ -220,14 +214,7 @@ async fn a_submit_goes_on_when_its_caller_goes_away() {
             }
         });
         let expected = if alone { 1 } else { 2 };
-        eventually("the insert waits", crate::support::SOON, async || {
-            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-                .fetch_one(db.pool())
-                .await
-                .expect("locks");
-            (waiting == expected).then_some(())
-        })
-        .await;
+        db.until_sessions_wait(expected).await;
         call.abort();
         assert!(call.await.expect_err("aborted").is_cancelled());
     }
@@ -340,4 +327,49 @@ async fn run_at_decides_between_pending_and_scheduled_by_the_databases_clock() {
     assert_eq!(past.run_at, past.created_at, "a past instant means now");
     let future = db.submit(Submission { run_at: Some(now + chrono::TimeDelta::days(3)), ..echo() }).await;
     assert_eq!(future.status, JobStatus::Scheduled);
+}
+
+#[tokio::test]
+async fn payload_and_result_must_fit_their_kind_and_an_inactive_kind_takes_no_new_jobs() {
+    let db = TestDb::new().await;
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("schemas-{}.toml", std::process::id()));
+    let kinds = |active: bool| {
+        let text = format!(
+            "[kinds.echo]
+             active = {active}
+             input_schema = {{ type = \"object\", properties = {{ n = {{ type = \"integer\" }} }} }}
+             result_schema = {{ required = [\"n\"] }}"
+        );
+        std::fs::write(&file, text).expect("a file");
+    };
+    kinds(true);
+    let path = file.display().to_string();
+    let server = Process::serve(&db.url(), &["--slots", "0", "--config", &path]).await;
+    let submit =
+        "mutation ($payload: JSON!) { submitJob(input: {kind: \"echo\", payload: $payload}) { job { id } } }";
+    let refused =
+        server.ask(submit, json!({"payload": {"n": "one"}})).await["errors"][0]["extensions"].take();
+    assert_eq!(refused, json!({"code": "INVALID_PAYLOAD", "field": "input.payload", "pointers": ["/n"]}));
+    let fits = server.submit("echo", json!({"n": 1})).await;
+    let misfits = server.submit("echo", json!({"m": 1})).await;
+    let data = server.data("{ jobKinds { name active inputSchema resultSchema } }", json!({})).await;
+    assert_eq!(
+        data["jobKinds"][0],
+        json!({"name": "echo", "active": true, "resultSchema": {"required": ["n"]},
+               "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}}})
+    );
+    kinds(false);
+    let inactive = Process::serve(&db.url(), &["--slots", "2", "--config", &path]).await;
+    let refused = inactive.ask(submit, json!({"payload": {"n": 1}})).await;
+    assert_eq!(refused["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "field": "input.kind"}));
+    for (id, status, pointers) in [(fits, "DONE", Value::Null), (misfits, "ERROR", json!([""]))] {
+        let done = eventually("the job ends", SOON, async || {
+            let job = inactive.job(&id, "status attempt error { code details }").await;
+            matches!(job["status"].as_str(), Some("DONE" | "ERROR")).then_some(job)
+        })
+        .await;
+        assert_eq!((&done["status"], &done["attempt"]), (&json!(status), &json!(1)));
+        assert_eq!(done["error"]["details"]["pointers"], pointers);
+    }
 }

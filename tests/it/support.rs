@@ -33,18 +33,23 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub const QUEUE: &str = "default";
 const TEMPLATE: &str = "it_template";
 
-/// How to reach the run's cluster. It is started once a test process, and stopped when the process is gone,
-/// whichever way it goes: a child waits for the end of a pipe that only we hold open.
+/// Stops the server `$0` and removes its folder `$1` once nobody holds standard input open any more.
+const CLEAN_UP: &str =
+    "cat > /dev/null; kill -INT $0; while kill -0 $0 2> /dev/null; do sleep 0.1; done; rm -rf \"$1\"";
+
+/// How to reach the run's cluster. It is started once a test process; when that is gone, whichever way it went, the
+/// cluster is stopped and removed by a child that waits for the end of a pipe which only we hold open.
 static CLUSTER: LazyLock<PgConnectOptions> = LazyLock::new(|| {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async move {
-            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("it-cluster");
+            let name = format!("it-cluster-{}", std::process::id());
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
             let cluster = Cluster::start(&folder, 400).await.expect("the cluster starts");
-            let pid = cluster.postmaster_pid().expect("the cluster runs");
+            let pid = cluster.postmaster_pid().expect("the cluster runs").to_string();
             let mut watcher = Command::new("sh")
-                .args(["-c", "cat > /dev/null; kill -INT \"$0\"", &pid.to_string()])
+                .args(["-c", CLEAN_UP, &pid, &folder.display().to_string()])
                 .stdin(Stdio::piped())
                 .spawn()
                 .expect("a shell");
@@ -62,14 +67,6 @@ static CLUSTER: LazyLock<PgConnectOptions> = LazyLock::new(|| {
 
 async fn make_template(options: &PgConnectOptions) {
     let mut admin = options.connect().await.expect("connect");
-    let leftover: Vec<String> =
-        sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname LIKE 'it\\_%'")
-            .fetch_all(&mut admin)
-            .await
-            .expect("list");
-    for name in leftover {
-        execute(&mut admin, format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
-    }
     execute(&mut admin, format!("CREATE DATABASE {TEMPLATE}")).await;
     let orm = sea_orm::SqlxPostgresConnector::from_sqlx_postgres_pool(PgPool::connect_lazy_with(
         options.clone().database(TEMPLATE),
@@ -165,6 +162,21 @@ impl TestDb {
 
     pub async fn submit(&self, submission: Submission) -> job::Model {
         self.store.submit(self.new_job(submission)).await.expect("submit").job
+    }
+
+    /// Returns once so many sessions on this database wait for a lock.
+    pub async fn until_sessions_wait(&self, count: i64) {
+        eventually("sessions wait for a lock", SOON, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(self.pool())
+            .await
+            .expect("activity");
+            (waiting >= count).then_some(())
+        })
+        .await;
     }
 
     pub async fn job(&self, id: Uuid) -> job::Model {

@@ -53,6 +53,17 @@ impl Followed {
         self.next_within(SOON).await
     }
 
+    /// The version of the next job that is in `status`.
+    async fn next_in(&mut self, status: JobStatus) -> i32 {
+        loop {
+            match self.next().await {
+                Some((seen, version)) if seen == status => return version,
+                Some(_) => {}
+                None => panic!("the feed ended"),
+            }
+        }
+    }
+
     async fn next_within(&mut self, within: Duration) -> Option<(JobStatus, i32)> {
         let event = tokio::time::timeout(within, self.stream.next()).await;
         let event = event.unwrap_or_else(|_| panic!("no event within {within:?}"));
@@ -248,11 +259,7 @@ async fn a_terminated_listener_loses_no_change() {
             "round {round}"
         );
         assert_eq!(followed.next().await, None);
-        let in_feed = eventually("the feed has it", Duration::from_secs(4), async || {
-            feed.next().await.filter(|event| event.0 == JobStatus::Cancelled)
-        })
-        .await;
-        assert_eq!(in_feed, (JobStatus::Cancelled, 2));
+        assert_eq!(feed.next_in(JobStatus::Cancelled).await, 2);
     }
 }
 
@@ -268,11 +275,7 @@ async fn without_any_listener_changes_arrive_by_polling() {
     // The feed looks back to a horizon; the first poll sets it.
     db.store.cancel_job(&ANYONE, job.id).await.expect("cancel");
     assert_eq!(followed.next_within(Duration::from_secs(5)).await, Some((JobStatus::Cancelled, 2)));
-    let event = eventually("the feed has it", SOON, async || {
-        feed.next().await.filter(|event| event.0 == JobStatus::Cancelled)
-    })
-    .await;
-    assert_eq!(event, (JobStatus::Cancelled, 2));
+    assert_eq!(feed.next_in(JobStatus::Cancelled).await, 2);
 }
 
 #[tokio::test]
@@ -345,11 +348,7 @@ async fn an_outage_of_35_seconds_loses_no_change() {
         last = Some(event);
     }
     assert_eq!(last, Some((JobStatus::Cancelled, 3)));
-    let event = eventually("the feed has it", SOON, async || {
-        feed.next().await.filter(|event| event.0 == JobStatus::Cancelled)
-    })
-    .await;
-    assert_eq!(event, (JobStatus::Cancelled, 3));
+    assert_eq!(feed.next_in(JobStatus::Cancelled).await, 3);
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 
+use entity::job_log::LogStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::worker::job_log::JobLog;
 use crate::worker::progress::ProgressReporter;
 
 /// The end of the log that a failure shows, in bytes.
@@ -29,15 +31,53 @@ pub(super) async fn read_result(
     mut stdout: impl AsyncRead + Unpin,
     limit: usize,
     result: &mut Vec<u8>,
+    log: &JobLog,
 ) -> bool {
     let mut chunk = vec![0; CHUNK_BYTES];
+    let mut lines = Lines::default();
+    let say = |line: &[u8]| say(log, LogStream::Stdout, line);
     while let Some(bytes) = read_some(&mut stdout, &mut chunk).await {
         if result.len() + bytes.len() > limit {
             return false;
         }
         result.extend_from_slice(bytes);
+        lines.take(bytes, say);
     }
+    lines.end(say);
     true
+}
+
+fn say(log: &JobLog, stream: LogStream, line: &[u8]) {
+    let text = storable(line);
+    let text = text.trim_end();
+    if !text.is_empty() {
+        log.say(stream, text.to_owned());
+    }
+}
+
+/// Bytes to lines.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = match part.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (part, false),
+            };
+            let room = LINE_BYTES.saturating_sub(self.0.len()).min(text.len());
+            self.0.extend(text.iter().take(room));
+            if ends {
+                self.end(&mut line);
+            }
+        }
+    }
+
+    /// Takes a last line that has no end.
+    fn end(&mut self, mut line: impl FnMut(&[u8])) {
+        line(&std::mem::take(&mut self.0));
+    }
 }
 
 /// Reads to the end of the pipe into `log`, whose last line may be unfinished then.
@@ -60,22 +100,24 @@ async fn read_some<'a>(pipe: &mut (impl AsyncRead + Unpin), chunk: &'a mut [u8])
     }
 }
 
-/// Standard error, line by line: progress goes to its reporter, of the rest the end is kept.
+/// Standard error, line by line: progress goes to its reporter, the rest to the job's log, and its end is kept.
 pub(super) struct Log {
     progress: ProgressReporter,
-    line: Vec<u8>,
+    log: JobLog,
+    lines: Lines,
     tail: VecDeque<u8>,
     last_line: Option<String>,
 }
 
 impl Log {
-    pub(super) fn new(progress: ProgressReporter) -> Log {
-        Log { progress, line: Vec::new(), tail: VecDeque::new(), last_line: None }
+    pub(super) fn new(progress: ProgressReporter, log: JobLog) -> Log {
+        Log { progress, log, lines: Lines::default(), tail: VecDeque::new(), last_line: None }
     }
 
     /// Takes in a last line that has no end.
     pub(super) fn end(&mut self) {
-        self.end_line();
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.end(|line| self.take_line(line));
     }
 
     /// The last line that says something and is not progress.
@@ -90,22 +132,13 @@ impl Log {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, ends) = match part.split_last() {
-                Some((b'\n', text)) => (text, true),
-                _ => (part, false),
-            };
-            let room = LINE_BYTES.saturating_sub(self.line.len()).min(text.len());
-            self.line.extend(text.iter().take(room));
-            if ends {
-                self.end_line();
-            }
-        }
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.take(bytes, |line| self.take_line(line));
+        self.lines = lines;
     }
 
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let text = storable(&line);
+    fn take_line(&mut self, line: &[u8]) {
+        let text = storable(line);
         let text = text.trim();
         if text.is_empty() {
             return;
@@ -113,6 +146,7 @@ impl Log {
         match progress_of(text) {
             Some((fraction, message)) => self.progress.report(Some(fraction), message),
             None => {
+                say(&self.log, LogStream::Stderr, line);
                 self.tail.extend(line);
                 self.tail.push_back(b'\n');
                 let excess = self.tail.len().saturating_sub(TAIL_BYTES);
@@ -157,7 +191,7 @@ mod tests {
         let mut printed = b"first\n".to_vec();
         printed.extend(vec![b'x'; 3 * LINE_BYTES]);
         printed.extend(b"\n\n::progress 0.5\nlast \0\xff");
-        let mut log = Log::new(ProgressReporter::default());
+        let mut log = Log::new(ProgressReporter::default(), JobLog::default());
         read_log(printed.as_slice(), &mut log).await;
         log.end();
         assert_eq!(log.last_line(), Some("last \u{fffd}\u{fffd}"));
@@ -171,8 +205,11 @@ mod tests {
     #[tokio::test]
     async fn a_result_may_have_its_limit_and_no_byte_more() {
         let mut result = Vec::new();
-        assert!(read_result(&b"12345"[..], 5, &mut result).await);
-        assert_eq!(result, b"12345");
-        assert!(!read_result(&b"123456"[..], 5, &mut Vec::new()).await);
+        let log = JobLog::default();
+        assert!(read_result(&b"1\n\n34"[..], 5, &mut result, &log).await);
+        assert_eq!(result, b"1\n\n34");
+        let line = |text: &str| (LogStream::Stdout, text.to_owned());
+        assert_eq!(log.lines(), [line("1"), line("34")]);
+        assert!(!read_result(&b"123456"[..], 5, &mut Vec::new(), &log).await);
     }
 }

@@ -18,6 +18,7 @@ fn context(payload: Value) -> Context {
         payload,
         stop: CancellationToken::new(),
         progress: Default::default(),
+        log: Default::default(),
         max_result_bytes: 1 << 20,
         spawner: Spawner::default(),
     }
@@ -119,7 +120,7 @@ async fn the_exit_status_decides_and_the_log_says_why() {
     assert_eq!((failure.code.as_str(), failure.retryable), ("INVALID_INPUT", false));
 
     let failure = sh("kill -SEGV $$", context(Value::Null)).await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.retryable), ("SIGNALLED", true));
+    assert_eq!((failure.code.as_str(), failure.retryable), ("WORKER_LOST", true));
     assert!(failure.message.contains("SIGSEGV"));
 }
 

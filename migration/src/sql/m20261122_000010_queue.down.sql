@@ -1,0 +1,2 @@
+DROP TABLE queue;
+DROP FUNCTION queue_announce();

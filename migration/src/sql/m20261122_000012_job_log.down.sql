@@ -1,0 +1,2 @@
+DROP TABLE job_log;
+DROP FUNCTION job_log_announce();

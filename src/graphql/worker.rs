@@ -1,0 +1,67 @@
+//! The type `Worker` and the enum `WorkerState`.
+
+use async_graphql::{Enum, ID, SimpleObject};
+
+use super::date_time::DateTime;
+use super::queue_position::int;
+use crate::store::worker::{SeenWorker, State};
+
+/// A process that runs jobs.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Worker {
+    /// Fresh per start of the process.
+    #[graphql(complexity = 0)]
+    id: ID,
+    /// Host and process, for people.
+    #[graphql(complexity = 0)]
+    name: String,
+    /// The queues that it serves.
+    #[graphql(complexity = 0)]
+    queues: Vec<String>,
+    /// The kinds that it can run.
+    #[graphql(complexity = 0)]
+    kinds: Vec<String>,
+    /// Jobs that it runs at once.
+    #[graphql(complexity = 0)]
+    slots: i32,
+    /// Jobs that it holds; briefly more than its slots where the jobs are short.
+    #[graphql(complexity = 0)]
+    running: i32,
+    /// When it registered.
+    #[graphql(complexity = 0)]
+    started_at: DateTime,
+    /// Its last heartbeat.
+    #[graphql(complexity = 0)]
+    last_seen_at: DateTime,
+    /// Whether it takes jobs.
+    #[graphql(complexity = 0)]
+    state: WorkerState,
+}
+
+/// Whether a worker takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "State")]
+pub enum WorkerState {
+    /// It does.
+    Live,
+    /// It finishes what it has, and stops.
+    Draining,
+    /// Its lease ran out; its jobs go to others.
+    Lost,
+}
+
+impl From<SeenWorker> for Worker {
+    fn from(seen: SeenWorker) -> Worker {
+        Worker {
+            id: seen.worker.id.into(),
+            name: seen.worker.name,
+            queues: seen.worker.queues,
+            kinds: seen.worker.kinds,
+            slots: seen.worker.slots,
+            running: int(seen.running),
+            started_at: seen.worker.started_at.into(),
+            last_seen_at: seen.worker.last_seen_at.into(),
+            state: seen.state.into(),
+        }
+    }
+}
