@@ -199,25 +199,6 @@ fn a_table_changes_a_builtin_kind_or_makes_another() {
 }
 
 #[test]
-fn trusted_documents_are_read_beside_the_file_and_refused_by_name() {
-    let folder =
-        Folder::with("trusted_documents = \"documents.json\"\nmax_query_depth = 3\nintrospection = false");
-    let error = folder.load().unwrap_err();
-    assert_eq!(error.key, "trusted_documents");
-    let documents = folder.0.join("documents.json");
-    for bad in ["[]", "{}", "{\"a\": 1}", "x"] {
-        std::fs::write(&documents, bad).unwrap();
-        assert!(folder.load().unwrap_err().problem.contains("documents.json"), "{bad}");
-    }
-    std::fs::write(&documents, "{\"a\": \"{ jobKinds { name } }\"}").unwrap();
-    let graphql = folder.load().unwrap().graphql;
-    assert_eq!((graphql.max_query_depth, graphql.introspection, graphql.suggestions), (3, false, true));
-    let trusted = graphql.trusted_documents.unwrap();
-    assert_eq!(trusted.document("a"), Some("{ jobKinds { name } }"));
-    assert!(trusted.holds("{ jobKinds { name } }") && !trusted.holds("a") && trusted.document("b").is_none());
-}
-
-#[test]
 fn nought_days_of_retention_is_for_ever() {
     let config = Folder::with("retention_done_days = 0\nretention_error_days = 1\n").load().unwrap();
     assert_eq!((config.retention.done_days, config.retention.error_days), (None, Some(1)));
@@ -236,4 +217,23 @@ fn the_queues_to_serve_are_named_in_their_order_and_must_exist() {
     for text in ["queues = []", "queues = [\"slow\"]", "queues = [\"default\", \"default\"]", "queues = 3"] {
         assert_eq!(refused(text).key, "queues", "{text}");
     }
+}
+
+#[test]
+fn trusted_documents_are_read_beside_the_file_and_refused_by_name() {
+    let folder =
+        Folder::with("trusted_documents = \"documents.json\"\nmax_query_depth = 3\nintrospection = false");
+    let error = folder.load().unwrap_err();
+    assert_eq!(error.key, "trusted_documents");
+    let documents = folder.0.join("documents.json");
+    for bad in ["[]", "{}", "{\"a\": 1}", "x"] {
+        std::fs::write(&documents, bad).unwrap();
+        assert!(folder.load().unwrap_err().problem.contains("documents.json"), "{bad}");
+    }
+    std::fs::write(&documents, "{\"a\": \"{ jobKinds { name } }\"}").unwrap();
+    let graphql = folder.load().unwrap().graphql;
+    assert_eq!((graphql.max_query_depth, graphql.introspection, graphql.suggestions), (3, false, true));
+    let trusted = graphql.trusted_documents.unwrap();
+    assert_eq!(trusted.document("a"), Some("{ jobKinds { name } }"));
+    assert!(trusted.holds("{ jobKinds { name } }") && !trusted.holds("a") && trusted.document("b").is_none());
 }
