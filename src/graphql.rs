@@ -82,6 +82,7 @@ pub fn schema(parts: Parts) -> Schema {
     let mut builder = builder(limits.clone())
         .data(RequestCheck::new(&sdl(), limits.clone()))
         .data(subscribing::event_schema(events))
+        .data(subscribing::Openings::of(&parts.config))
         .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();

@@ -19,6 +19,7 @@ use async_graphql::{
 use entity::job;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use tokio::sync::Semaphore;
 
 use super::error::{self, Code, set_code};
 use super::error_codes::{ErrorCodesFactory, RequestState};
@@ -29,11 +30,23 @@ use super::node::Node;
 use super::request_check::CheckedRequest;
 use super::subscription::{JobUpdated, updates};
 use super::{Parts, Schema};
+use crate::config::Config;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
 
 /// What executes the events.
 pub(super) type EventSchema = async_graphql::Schema<EventRoot, EmptyMutation, EmptySubscription>;
+
+/// Lets a few subscriptions at a time make their first read. A client that comes back with hundreds of them, or hundreds
+/// of clients after a restart, would otherwise fill the pool's queue and be refused as UNAVAILABLE.
+pub(super) struct Openings(Semaphore);
+
+impl Openings {
+    pub(super) fn of(config: &Config) -> Openings {
+        let half = usize::try_from(config.database_connections / 2).unwrap_or(1);
+        Openings(Semaphore::new(half.max(1)))
+    }
+}
 
 /// An event: a job, or why there is none.
 type Event = crate::error::Result<Arc<job::Model>>;
@@ -76,7 +89,9 @@ async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Res
     let only = |response: Response| stream::once(std::future::ready(response)).boxed();
     let missing =
         || only(Response::from_errors(vec![error::internal("the schema was built without its parts")]));
-    let (Some(parts), Some(events)) = (schema.data::<Parts>(), schema.data::<EventSchema>()) else {
+    let (Some(parts), Some(events), Some(openings)) =
+        (schema.data::<Parts>(), schema.data::<EventSchema>(), schema.data::<Openings>())
+    else {
         return missing();
     };
     let Ok(document) = request.parsed_query().cloned() else { return missing() };
@@ -91,10 +106,13 @@ async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Res
         Ok(of_job) => of_job,
         Err(error) => return only(Response::from_errors(vec![error])),
     };
+    // Never closed, so there is always a turn.
+    let turn = openings.0.acquire().await;
     let updates = match updates(parts, &viewer, of_job).await {
         Ok(updates) => updates,
         Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
     };
+    drop(turn);
     let recipe = Arc::new(Recipe {
         schema: events.clone(),
         store: parts.store.clone(),
