@@ -45,14 +45,14 @@ pub struct Incoming {
 /// What a request is answered with.
 pub enum Reply {
     /// One answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// A stream of events.
     Stream(StreamType, BoxStream<'static, Yielded>),
 }
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {
-        Reply::Answer(answer)
+        Reply::Answer(Box::new(answer))
     }
 }
 
