@@ -44,6 +44,7 @@ pub mod field_merging;
 pub mod input_types;
 pub mod persisted_documents;
 pub mod request_check;
+pub mod subscribing;
 pub mod variables;
 
 use std::sync::Arc;
@@ -77,7 +78,13 @@ pub struct Parts {
 /// The schema on these parts.
 pub fn schema(parts: Parts) -> Schema {
     let limits = Arc::new(parts.config.graphql.clone());
-    let mut builder = builder(limits.clone()).data(RequestCheck::new(&sdl(), limits.clone())).data(parts);
+    let events =
+        Parts { store: parts.store.clone(), events: parts.events.clone(), config: parts.config.clone() };
+    let mut builder = builder(limits.clone())
+        .data(RequestCheck::new(&sdl(), limits.clone()))
+        .data(subscribing::event_schema(events))
+        .data(subscribing::Openings::of(&parts.config))
+        .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();
     }
@@ -103,7 +110,7 @@ pub fn prepare(schema: &Schema, raw: RawRequest, viewer: Viewer) -> Result<Check
     let missing = || error::internal("the schema was built without its parts");
     let check = schema.data::<RequestCheck>().ok_or_else(missing)?;
     let parts = schema.data::<Parts>().ok_or_else(missing)?;
-    let mut checked = check.check(raw)?;
+    let mut checked = check.check(raw, viewer.clone())?;
     let loaders = Loaders::new(parts.store.clone(), viewer.clone());
     checked.request = checked.request.data(loaders).data(viewer);
     Ok(checked)

@@ -30,6 +30,8 @@ use crate::config::GraphqlConfig;
 pub struct RequestState {
     /// The operation asks for the schema only, which is exempt from depth and complexity.
     pub introspection_only: bool,
+    /// Nothing is to be executed: see [`subscribing`](super::subscribing).
+    pub validate_only: bool,
     /// Set once execution begins: an error before that is a request error, one after it an execution error.
     pub execution_began: AtomicBool,
 }
@@ -111,6 +113,9 @@ impl Extension for ErrorCodes {
         self.valid.store(true, Ordering::Relaxed);
         if let Some(state) = state {
             state.execution_began.store(true, Ordering::Relaxed);
+            if state.validate_only {
+                return Err(vec![Code::BadRequest.error("validated only")]);
+            }
         }
         Ok(result)
     }

@@ -20,8 +20,10 @@ use super::error_codes::RequestState;
 use super::field_merging;
 use super::input_types::{InputTypes, Origin};
 use super::persisted_documents::PersistedDocuments;
+use super::subscribing;
 use super::variables::{self, Values};
 use crate::config::GraphqlConfig;
+use crate::job::viewer::Viewer;
 
 /// Selections of an operation with all its fragments in place.
 const MAX_SELECTIONS: usize = 10_000;
@@ -52,6 +54,8 @@ pub struct CheckedRequest {
     pub operation: OperationType,
     /// Tells whether execution began.
     pub state: Arc<RequestState>,
+    /// On whose behalf.
+    pub viewer: Viewer,
 }
 
 /// Checks requests against the schema's types.
@@ -73,7 +77,7 @@ impl RequestCheck {
     ///
     /// # Errors
     /// What is wrong with it, with codes; nothing has been executed.
-    pub fn check(&self, raw: RawRequest) -> Result<CheckedRequest, ServerError> {
+    pub fn check(&self, raw: RawRequest, viewer: Viewer) -> Result<CheckedRequest, ServerError> {
         let meant = self.documents.meant(raw.query, raw.document_id)?;
         document_scan::scan(&meant.text, self.limits.max_query_tokens)?;
         let mut document = parse_query(&meant.text).map_err(|error| {
@@ -93,10 +97,16 @@ impl RequestCheck {
             self.documents.keep(hash, &meant.text);
         }
 
-        let state = Arc::new(RequestState { introspection_only, ..RequestState::default() });
+        let state = RequestState {
+            introspection_only,
+            validate_only: operation_type == OperationType::Subscription
+                && subscribing::root(&document).is_some(),
+            ..RequestState::default()
+        };
+        let state = Arc::new(state);
         let mut request = Request::new(meant.text).data(state.clone());
         request.set_parsed_query(document);
-        Ok(CheckedRequest { request, operation: operation_type, state })
+        Ok(CheckedRequest { request, operation: operation_type, state, viewer })
     }
 
     fn checked_variables(

@@ -1,6 +1,9 @@
 //! The type `Subscription`.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Error, ID, Result, Subscription};
+use entity::job;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
@@ -37,24 +40,8 @@ impl Subscription {
         #[graphql(desc = "In any of these states.")] status: Option<Vec<JobStatus>>,
         #[graphql(desc = "The version of the job id that the caller has.")] after_version: Option<i32>,
     ) -> Result<BoxStream<'static, Result<Job>>> {
-        let (events, viewer) = (&ctx.data::<Parts>()?.events, ctx.data::<Viewer>()?);
-        let filter = EventFilter {
-            client_id: argument::id_filter("clientId", client_id)?,
-            kind: argument::names_filter("kind", kind)?,
-            queue: argument::names_filter("queue", queue)?,
-            status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
-        };
-        let jobs = match id {
-            Some(id) => {
-                let id = argument::job_id("id", &id)?;
-                refuse_filter_with_id(&filter)?;
-                events.follow_job(viewer, id, after_version).await?
-            }
-            None if after_version.is_some() => {
-                return Err(DomainError::invalid("afterVersion", "needs an id").into());
-            }
-            None => events.follow_jobs(viewer, filter),
-        };
+        let asked = JobUpdated { id, client_id, kind, queue, status, after_version };
+        let jobs = updates(ctx.data::<Parts>()?, ctx.data::<Viewer>()?, asked).await?;
         Ok(jobs.map(|job| job.map(Job::from).map_err(Error::from)).boxed())
     }
 
@@ -99,6 +86,39 @@ impl Subscription {
         let after = after.map(|after| CursorSeal::of_log(id).line("after", &after)).transpose()?;
         let lines = ctx.data::<Parts>()?.events.follow_log(ctx.data::<Viewer>()?, id, after).await?;
         Ok(lines.map(|line| line.map(JobLogLine::from).map_err(Error::from)).boxed())
+    }
+}
+
+/// The arguments of `jobUpdated`.
+pub(super) struct JobUpdated {
+    pub id: Option<ID>,
+    pub client_id: Option<String>,
+    pub kind: Option<Vec<String>>,
+    pub queue: Option<Vec<String>>,
+    pub status: Option<Vec<JobStatus>>,
+    pub after_version: Option<i32>,
+}
+
+/// What `jobUpdated` watches.
+pub(super) async fn updates(
+    parts: &Parts,
+    viewer: &Viewer,
+    asked: JobUpdated,
+) -> crate::error::Result<BoxStream<'static, crate::error::Result<Arc<job::Model>>>> {
+    let filter = EventFilter {
+        client_id: argument::id_filter("clientId", asked.client_id)?,
+        kind: argument::names_filter("kind", asked.kind)?,
+        queue: argument::names_filter("queue", asked.queue)?,
+        status: asked.status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
+    };
+    match asked.id {
+        Some(id) => {
+            let id = argument::job_id("id", &id)?;
+            refuse_filter_with_id(&filter)?;
+            parts.events.follow_job(viewer, id, asked.after_version).await
+        }
+        None if asked.after_version.is_some() => Err(DomainError::invalid("afterVersion", "needs an id")),
+        None => Ok(parts.events.follow_jobs(viewer, filter)),
     }
 }
 

@@ -124,7 +124,7 @@ async fn the_usual_introspection_passes() {
          fragment T on __Type {{ {of_type} }}"
     );
     let raw = RawRequest { query: Some(document), ..RawRequest::default() };
-    let checked = RequestCheck::new(&sdl(), Arc::default()).check(raw).unwrap();
+    let checked = RequestCheck::new(&sdl(), Arc::default()).check(raw, Viewer::Operator).unwrap();
     let response = builder(Arc::default()).finish().execute(checked.request).await;
     assert!(response.errors.is_empty(), "{:?}", response.errors);
 }

@@ -45,14 +45,14 @@ pub struct Incoming {
 /// What a request is answered with.
 pub enum Reply {
     /// One answer.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// A stream of events.
     Stream(StreamType, BoxStream<'static, Yielded>),
 }
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {
-        Reply::Answer(answer)
+        Reply::Answer(Box::new(answer))
     }
 }
 
@@ -103,7 +103,7 @@ pub async fn reply(state: &HttpState, incoming: Incoming) -> Reply {
 }
 
 async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
-    let CheckedRequest { request, operation, state: progress } = checked;
+    let CheckedRequest { request, operation, state: progress, .. } = checked;
     let schema = state.schema.clone();
     let run = async move { schema.execute(request).await };
     let outcome = if operation == OperationType::Mutation {
@@ -126,15 +126,24 @@ async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
 
 /// Runs the operation as a stream of what it yields, which ends where the operation does.
 pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yielded> {
-    let CheckedRequest { request, operation, state: progress } = checked;
-    let responses = if operation == OperationType::Mutation {
+    let progress = checked.state.clone();
+    let responses = match checked.operation {
         // What a mutation has begun it must finish, also when it is stopped or the client goes.
-        let schema = state.schema.clone();
-        let run = state.tasks.spawn(async move { schema.execute(request).await });
-        stream::once(async move { run.await.unwrap_or_else(|_| panicked()) }).boxed()
-    } else {
-        let caught = AssertUnwindSafe(state.schema.execute_stream(request)).catch_unwind();
-        caught.map(|response| response.unwrap_or_else(|_| panicked())).boxed()
+        OperationType::Mutation => {
+            let (schema, request) = (state.schema.clone(), checked.request);
+            let run = state.tasks.spawn(async move { schema.execute(request).await });
+            stream::once(async move { run.await.unwrap_or_else(|_| panicked()) }).boxed()
+        }
+        OperationType::Query => {
+            let (schema, request) = (state.schema.clone(), checked.request);
+            let run = AssertUnwindSafe(async move { schema.execute(request).await }).catch_unwind();
+            stream::once(Box::pin(async move { run.await.unwrap_or_else(|_| panicked()) })).boxed()
+        }
+        OperationType::Subscription => {
+            let caught =
+                AssertUnwindSafe(graphql::subscribing::subscribe(&state.schema, checked)).catch_unwind();
+            caught.map(|response| response.unwrap_or_else(|_| panicked())).boxed()
+        }
     };
     let yielded = responses.map(move |response| {
         if progress.execution_began.load(Ordering::Relaxed) {

@@ -23,6 +23,11 @@ struct Server {
 }
 
 async fn server() -> Server {
+    server_with(|_| {}).await
+}
+
+/// With other settings than the small sizes that most of these tests want.
+async fn server_with(set: impl FnOnce(&mut Config)) -> Server {
     let pool = PgPoolOptions::new()
         .acquire_timeout(Duration::from_millis(300))
         .connect_lazy("postgres://nobody@127.0.0.1:1/none")
@@ -30,6 +35,7 @@ async fn server() -> Server {
     let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
     let mut config = Config::load(&Overrides::default()).unwrap();
     (config.max_body_bytes, config.max_websocket_message_bytes) = (4_096, 4_096);
+    set(&mut config);
     let (store, shutdown) = (Store::new(pool.clone(), pool, orm), CancellationToken::new());
     let options = "postgres://nobody@127.0.0.1:1/none".parse().unwrap();
     let events = Events::start(store.clone(), options, &TaskTracker::new(), shutdown.clone());
@@ -122,6 +128,29 @@ async fn statuses_follow_the_table() {
         (r#"{"query":"{a}","variables":{"a":1,"a":2}}"#.to_owned(), 400, 200, "INVALID_PAYLOAD"),
         (r#"{"query":"{a}","variables":{"a":"\u0000"}}"#.to_owned(), 400, 200, "INVALID_PAYLOAD"),
         (r#"{"extensions":{"persistedQuery":{}}}"#.to_owned(), 400, 200, "PERSISTED_QUERY_NOT_SUPPORTED"),
+        (r#"{"extensions":{"persistedQuery":{"version":1}}}"#.to_owned(), 400, 400, "BAD_REQUEST"),
+        (
+            r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}"#.to_owned(),
+            400,
+            200,
+            "PERSISTED_QUERY_NOT_FOUND",
+        ),
+        (r#"{"documentId":"sha256:00"}"#.to_owned(), 400, 200, "PERSISTED_QUERY_NOT_FOUND"),
+        (r#"{"documentId":1}"#.to_owned(), 400, 400, "BAD_REQUEST"),
+        (
+            query(&format!("{{ {} }}", (0..31).map(|n| format!("a{n}: __typename ")).collect::<String>())),
+            400,
+            200,
+            "QUERY_TOO_COMPLEX",
+        ),
+        (
+            query(&format!("{{ jobKinds {{ name {} }} }}", "@include(if: true) ".repeat(11))),
+            400,
+            200,
+            "QUERY_TOO_COMPLEX",
+        ),
+        (query(&format!("{{{}}}", "a ".repeat(2_000))), 400, 200, "QUERY_TOO_COMPLEX"),
+        (query(&"{ job(id: 1) ".repeat(17)), 400, 200, "GRAPHQL_PARSE_FAILED"),
         (query("{"), 400, 200, "GRAPHQL_PARSE_FAILED"),
         (query("{ nothing }"), 400, 200, "GRAPHQL_VALIDATION_FAILED"),
         (query("query ($id: ID!) { job(id: $id) { id } }"), 400, 200, "GRAPHQL_VALIDATION_FAILED"),
@@ -187,6 +216,100 @@ async fn methods_and_media_types_are_held_to() {
         assert_eq!(request.send().await.unwrap().status(), 415, "{content_type}");
     }
     assert_eq!(client.post(server.url("/graphql")).body("{}").send().await.unwrap().status(), 415);
+}
+
+#[tokio::test]
+async fn a_persisted_query_runs_by_its_hash_alone_once_it_was_sent() {
+    let server = server().await;
+    let hash = "ecf4edb46db40b5132295c0291d62fb65d6759a9eedfa4d5d612dd5ec54a6b38";
+    let persisted = json!({"persistedQuery": {"version": 1, "sha256Hash": hash}});
+    let by_hash = json!({ "extensions": persisted }).to_string();
+    assert_eq!(code(&server.post("*/*", by_hash.clone()).await.1), "PERSISTED_QUERY_NOT_FOUND");
+    let with_another = json!({"query": "{ jobKinds { name } }", "extensions": persisted}).to_string();
+    assert_eq!(code(&server.post("*/*", with_another).await.1), "BAD_REQUEST");
+    let whole = json!({"query": "{__typename}", "extensions": persisted}).to_string();
+    for body in [whole, by_hash] {
+        let (status, answer) = server.post("*/*", body).await;
+        assert_eq!((status, answer), (200, json!({"data": {"__typename": "Query"}})));
+    }
+}
+
+#[tokio::test]
+async fn only_trusted_documents_run_and_introspection_can_be_off() {
+    let trusted = crate::config::TrustedDocuments::new(
+        [
+            ("kinds".to_owned(), "{ jobKinds { name } }".to_owned()),
+            ("schema".to_owned(), "{ __schema { __typename } }".to_owned()),
+        ]
+        .into(),
+    );
+    let server = server_with(|config| {
+        config.graphql.trusted_documents = Some(Arc::new(trusted));
+        config.graphql.introspection = false;
+    })
+    .await;
+    let answer = server.post("*/*", json!({"documentId": "kinds"}).to_string()).await.1;
+    assert_eq!(answer["data"]["jobKinds"][0]["name"], "echo");
+    let other = server.post("*/*", json!({"query": "{ __typename }"}).to_string()).await.1;
+    assert_eq!(code(&other), "PERSISTED_QUERY_NOT_IN_LIST");
+    let schema = server.post("*/*", json!({"documentId": "schema"}).to_string()).await.1;
+    assert_eq!(code(&schema), "GRAPHQL_VALIDATION_FAILED");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so() {
+    let server = server_with(|config| config.max_connections = 2).await;
+    let ask = async || {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 1_024];
+        let read = stream.read(&mut answer).await.unwrap_or_default();
+        (stream, String::from_utf8_lossy(&answer[..read]).into_owned())
+    };
+    let (first, answer) = ask().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_second, answer) = ask().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_third, answer) = ask().await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After: 1"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+    assert_eq!(code(&serde_json::from_str(body).unwrap()), "UNAVAILABLE");
+    drop(first);
+    // Its place is free as soon as the server has seen the end.
+    let served = async {
+        loop {
+            if ask().await.1.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), served).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_and_one_without_end_are_given_up() {
+    let server = server().await;
+    let slow = async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"POST /graphql HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        let began = Instant::now();
+        let mut answer = Vec::new();
+        // Some answer with a status before the end, some do not.
+        let _ = stream.read_to_end(&mut answer).await;
+        began.elapsed().as_secs()
+    };
+    let endless = async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /graphql HTTP/1.1\r\nHost: x\r\nX-Long: ").await.unwrap();
+        let mut sent = 0;
+        while stream.write_all(&[b'a'; 4_096]).await.is_ok() {
+            sent += 4_096;
+            assert!(sent < 64 << 20, "{sent} bytes of a head were taken");
+        }
+    };
+    let (slow, ()) = tokio::join!(slow, endless);
+    assert!((14..20).contains(&slow), "given up after {slow} s");
 }
 
 #[tokio::test]

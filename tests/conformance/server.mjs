@@ -61,6 +61,11 @@ export class Server {
     return this;
   }
 
+  /** Resident memory in kB. */
+  residentKb() {
+    return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'utf8'))[1]);
+  }
+
   logged() {
     return readFileSync(this.#log, 'utf8');
   }

@@ -9,7 +9,7 @@ fn check(query: &str, variables: serde_json::Value) -> Result<CheckedRequest, St
         variables: variables.as_object().cloned().unwrap(),
         ..RawRequest::default()
     };
-    let checked = RequestCheck::new(&super::super::sdl(), Arc::default()).check(raw);
+    let checked = RequestCheck::new(&super::super::sdl(), Arc::default()).check(raw, Viewer::Operator);
     checked.map_err(|error| code_of(&error).unwrap().to_owned())
 }
 
@@ -49,7 +49,10 @@ fn the_operation_must_be_clear() {
     let check = RequestCheck::new(&super::super::sdl(), Arc::default());
     let named = |name: &str| {
         let operation_name = Some(name.to_owned());
-        check.check(RawRequest { query: Some(two.to_owned()), operation_name, ..RawRequest::default() })
+        check.check(
+            RawRequest { query: Some(two.to_owned()), operation_name, ..RawRequest::default() },
+            Viewer::Operator,
+        )
     };
     assert!(named("b").is_ok());
     assert!(named("c").is_err() && named("").is_err());
@@ -58,8 +61,9 @@ fn the_operation_must_be_clear() {
 #[test]
 fn syntax_errors_have_a_place() {
     let check = RequestCheck::new("", Arc::default());
-    let error =
-        check.check(RawRequest { query: Some("{ a".to_owned()), ..RawRequest::default() }).unwrap_err();
+    let error = check
+        .check(RawRequest { query: Some("{ a".to_owned()), ..RawRequest::default() }, Viewer::Operator)
+        .unwrap_err();
     assert_eq!(code_of(&error), Some("GRAPHQL_PARSE_FAILED"));
     assert!(!error.locations.is_empty());
     assert_eq!(code("", json!({})), "GRAPHQL_PARSE_FAILED");

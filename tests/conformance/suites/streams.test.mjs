@@ -47,6 +47,25 @@ describe('streams', { concurrency: 8 }, () => {
     assert.ok(text.endsWith('\r\n--graphql--\r\n'), text);
   });
 
+  test('a subscription through fragments, aliases and an interface', async () => {
+    const id = await waitingJob(url);
+    const query = `subscription ($id: ID!, $more: Boolean!) { ...Root }
+      fragment Root on Subscription { mine: jobUpdated(id: $id) { __typename ... on Node { id } ...Parts @include(if: $more) } }
+      fragment Parts on Job { state: status attempts { number } queuePosition { ahead } }`;
+    const stream = await openStream(url, SSE, { query, variables: { id, more: true } });
+    await stream.until((text) => events(text).length === 1, AT_ONCE, 'the state as it is');
+    const mine = { __typename: 'Job', id, state: 'SCHEDULED', attempts: [], queuePosition: null };
+    assert.deepEqual(events(stream.text())[0].data, { data: { mine } });
+    await request(url, CANCEL, { id });
+    assert.equal(events(await stream.ended())[1].data.data.mine.state, 'CANCELLED');
+    const unknown = await openStream(url, SSE, { query: WATCH, variables: { id: '00000000-0000-0000-0000-000000000000' } });
+    const [refused, complete] = events(await unknown.ended());
+    assert.equal(refused.data.data, null);
+    assert.equal(refused.data.errors[0].extensions.code, 'NOT_FOUND');
+    assert.deepEqual(refused.data.errors[0].path, ['jobUpdated']);
+    assert.equal(complete.event, 'complete');
+  });
+
   test('a compressing client gets its events at once too', async () => {
     const id = await waitingJob(url);
     const abort = new AbortController();
