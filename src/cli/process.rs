@@ -124,6 +124,8 @@ async fn run_on(
     stopping.cancel();
     // Requests that wait for a job's end are answered with the job as it stands.
     waits.end_waits();
+    // It holds the store, which closes once nobody does.
+    drop(waits);
     let served = match served {
         Some(outcome) => outcome,
         None => http.await,

@@ -26,8 +26,9 @@ use crate::job::viewer::Viewer;
 
 /// Days that an idempotency key is kept at least.
 const KEY_DAYS: i32 = 90;
-/// For how long a batch with an open outcome is sent again, and how long before each time.
-const RESEND_FOR: Duration = Duration::from_secs(20);
+/// For how long a batch with an open outcome is sent again, and how long before each time. After a link fell silent each
+/// pooled connection costs two seconds until it is found dead.
+const RESEND_FOR: Duration = Duration::from_secs(40);
 const RESEND_AFTER: Duration = Duration::from_millis(400);
 
 /// The answer to a submit.
