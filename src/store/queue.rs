@@ -74,8 +74,7 @@ impl Content {
         for status in JobStatus::ALL {
             self.counts.add(status, other.counts.of(status));
         }
-        let both = |mine: Option<_>, theirs: Option<_>| mine.into_iter().chain(theirs).min();
-        self.oldest_pending_at = both(self.oldest_pending_at, other.oldest_pending_at);
+        self.oldest_pending_at = self.oldest_pending_at.into_iter().chain(other.oldest_pending_at).min();
         self.highest_priority = self.highest_priority.into_iter().chain(other.highest_priority).min();
     }
 }
