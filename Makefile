@@ -6,7 +6,7 @@ APT_GET ?= apt-get
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint deny packages
+.PHONY: help run test conformance check fmt lint deny packages
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,11 +18,29 @@ run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
 test: packages ## Everything that must hold before a change goes in
 	$(MAKE) fmt lint
 	RUST_TEST_THREADS=6 $(CARGO) test --workspace --locked
+	$(MAKE) conformance
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  $(MAKE) deny; \
 	else \
 	  echo "cargo-deny is not installed: licences and sources are not checked"; \
 	fi
+
+# What npm and pip install is by their lockfiles, and again only when those have changed.
+NPM_INSTALLED := tests/conformance/node_modules/.package-lock.json
+$(NPM_INSTALLED): tests/conformance/package-lock.json
+	cd tests/conformance && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+PIP_INSTALLED := tests/conformance/.venv/installed
+$(PIP_INSTALLED): tests/conformance/requirements.txt
+	python3 -m venv tests/conformance/.venv
+	tests/conformance/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+conformance: packages ## The protocols, as other people's clients and audits see them
+	$(MAKE) $(NPM_INSTALLED) $(PIP_INSTALLED)
+	$(CARGO) build --locked --bins --examples
+	node tests/conformance/run.mjs
 
 check: ## The quick loop: format, lints and the tests without a database
 	$(MAKE) fmt lint
@@ -39,12 +57,15 @@ deny: ## Licences, bans and sources of the dependencies (cargo install cargo-den
 
 # Debian's PostgreSQL package may start a server of its own on port 5432, where there is an init system. jobql uses
 # only its programs and opens no database port, so the two do not meet.
-packages: ## Install PostgreSQL's programs, pdftotext, Python 3 and a C compiler, those that are missing
+packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, curl and a C compiler, those that are missing
 	@missing=""; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	  || missing="$$missing postgresql"; \
 	command -v pdftotext >/dev/null || missing="$$missing poppler-utils"; \
 	[ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || missing="$$missing python3"; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v curl >/dev/null || missing="$$missing curl"; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	[ -z "$$missing" ] && exit 0; \
 	command -v $(APT_GET) >/dev/null || { echo "please install:$$missing" >&2; exit 1; }; \

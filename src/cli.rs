@@ -125,7 +125,7 @@ async fn migrate_only(config: Config) -> anyhow::Result<()> {
 
 async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
     let database = postgres::open(&config).await?;
-    let store = Store::new(database.pool.clone(), database.orm.clone());
+    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
     let pruned = if dry_run {
         store.count_prunable(&config.retention).await
     } else {
@@ -147,7 +147,14 @@ async fn migrate(database: &Database) -> anyhow::Result<()> {
     let options = database.listen_options().options([("statement_timeout", "0")]);
     let mut turn =
         options.disable_statement_logging().connect().await.context("cannot connect to migrate")?;
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut turn).await?;
+    let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+        .bind(MIGRATION_LOCK)
+        .fetch_one(&mut turn)
+        .await?;
+    if !free {
+        tracing::info!("waiting for another process to bring the tables up to date");
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut turn).await?;
+    }
     let pool = database.migration_pool();
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
     let migrated = Migrator::up(&connection, None).await.context("cannot bring the tables up to date");

@@ -8,9 +8,11 @@
 mod callbacks;
 mod database_url;
 mod error;
+mod graphql;
 mod json_schema;
 mod kinds;
 mod overrides;
+mod trusted_documents;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,9 +25,11 @@ use serde::Deserialize;
 pub use self::callbacks::{CallbackSecret, Callbacks};
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
+pub use self::graphql::GraphqlConfig;
 pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
 pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, Runner};
 pub use self::overrides::{Overrides, unknown_variables};
+pub use self::trusted_documents::TrustedDocuments;
 
 /// The file that is read when `--config` names none.
 const DEFAULT_FILE: &str = "jobql.toml";
@@ -78,6 +82,11 @@ pub struct Config {
     /// Largest WebSocket message from a client in bytes, 1,024 to 268,435,456; 1,048,576 by default. Each
     /// socket may take that much memory.
     pub max_websocket_message_bytes: usize,
+    /// HTTP connections at once, sockets and streams among them, 16 to 1,000,000; 4,096 by default. One more is
+    /// answered with 503 and closed. Each takes a file descriptor, so it ends earlier where `ulimit -n` is lower.
+    pub max_connections: usize,
+    /// What documents may ask for.
+    pub graphql: GraphqlConfig,
     /// Database connections of this process, 4 to 1,000; 12 by default, and one more for LISTEN. All processes together must stay
     /// below the server's `max_connections`; beyond some 4 a core more connections make the database slower.
     pub database_connections: u32,
@@ -150,6 +159,7 @@ impl Config {
         let message = file.setting("max_websocket_message_bytes", &o.max_websocket_message_bytes, |t| {
             &t.max_websocket_message_bytes
         });
+        let http_connections = file.setting("max_connections", &o.max_connections, |t| &t.max_connections);
         let connections =
             file.setting("database_connections", &o.database_connections, |t| &t.database_connections);
         let keep_done =
@@ -209,8 +219,10 @@ impl Config {
             max_result_bytes: result.number(1 << 20, 1024..=1 << 26)?,
             max_body_bytes: body.number(8 << 20, 1024..=1 << 28)?,
             max_websocket_message_bytes: message.number(1 << 20, 1024..=1 << 28)?,
+            max_connections: http_connections.number(4096, 16..=1_000_000)?,
+            graphql: GraphqlConfig::load(&file, o)?,
             database_connections: connections.number(12, 4..=1000)?,
-            allow_unsafe_durability: unsafe_durability.truth()?,
+            allow_unsafe_durability: unsafe_durability.truth(false)?,
             config_file: file.path,
         })
     }
@@ -233,6 +245,16 @@ struct Table {
     max_result_bytes: Option<Scalar>,
     max_body_bytes: Option<Scalar>,
     max_websocket_message_bytes: Option<Scalar>,
+    max_connections: Option<Scalar>,
+    max_query_depth: Option<Scalar>,
+    max_query_complexity: Option<Scalar>,
+    max_query_aliases: Option<Scalar>,
+    max_query_directives: Option<Scalar>,
+    max_query_tokens: Option<Scalar>,
+    introspection: Option<Scalar>,
+    suggestions: Option<Scalar>,
+    persisted_queries: Option<Scalar>,
+    trusted_documents: Option<PathBuf>,
     database_connections: Option<Scalar>,
     allow_unsafe_durability: Option<Scalar>,
     callback_secret: Option<Scalar>,
@@ -406,9 +428,9 @@ impl Setting<'_> {
         Ok(Some(self.number(default, 0..=36_500)?).filter(|days| *days > 0))
     }
 
-    fn truth(&self) -> Result<bool, ConfigError> {
+    fn truth(&self, default: bool) -> Result<bool, ConfigError> {
         match &self.value {
-            Given::Nowhere => Ok(false),
+            Given::Nowhere => Ok(default),
             Given::InFile(Scalar::Truth(truth)) => Ok(*truth),
             Given::Outside("true" | "1" | "yes") => Ok(true),
             Given::Outside("false" | "0" | "no") => Ok(false),

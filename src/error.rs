@@ -97,7 +97,9 @@ pub enum Error {
         source: Option<sqlx::Error>,
     },
     /// The connection broke while the answer to a commit was awaited.
-    #[error("the outcome of {operation} is not known; repeating it under the same request id is safe")]
+    #[error(
+        "it is not known whether the database came to {operation}; look, or repeat it (a submit under the same request id)"
+    )]
     UnknownOutcome {
         /// What was tried.
         operation: &'static str,
@@ -132,6 +134,15 @@ impl Error {
         }
     }
 
+    /// The same once a change has been sent: a connection that breaks then leaves its outcome open.
+    pub fn after_sending(operation: &'static str, source: sqlx::Error) -> Error {
+        if leaves_outcome_unknown(&source) {
+            Error::UnknownOutcome { operation }
+        } else {
+            Error::database(operation, source)
+        }
+    }
+
     /// The same for what SeaORM hands on.
     pub fn orm(operation: &'static str, source: sea_orm::DbErr) -> Error {
         use sea_orm::{DbErr, RuntimeErr};
@@ -148,6 +159,12 @@ impl Error {
             other => Error::Database { operation, source: sqlx::Error::Protocol(other.to_string()) },
         }
     }
+}
+
+/// What lies beneath an error, for a log: the database's code and message. Never its detail, which may quote a row with
+/// its payload.
+pub fn cause_of(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| "none".to_owned(), ToString::to_string)
 }
 
 /// True when repeating later can help: no connection, a server that starts, stops, is full or read-only.

@@ -37,6 +37,7 @@ pub struct Events {
     hub: Arc<hub::Hub>,
     ready: watch::Sender<u64>,
     cancels: broadcast::Sender<Uuid>,
+    waits_ended: CancellationToken,
     log_news: Arc<log_news::LogNews>,
     board: Arc<board::Board>,
 }
@@ -53,6 +54,7 @@ impl Events {
             hub: Arc::new(hub::Hub::default()),
             ready: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
+            waits_ended: CancellationToken::new(),
             log_news: Arc::default(),
             board: Arc::default(),
             store,
@@ -66,6 +68,11 @@ impl Events {
         let listening = events.clone();
         tasks.spawn(async move { listener::run(&listening, &listen_options, &shutdown).await });
         events
+    }
+
+    /// Ends every `await_terminal`, now and later: the process is about to stop.
+    pub fn end_waits(&self) {
+        self.waits_ended.cancel();
     }
 
     /// Ticks when a queue may have got work. Register first, look then, wait last.

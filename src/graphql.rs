@@ -40,8 +40,11 @@ pub mod error;
 pub mod error_codes;
 
 pub mod document_scan;
+pub mod field_merging;
 pub mod input_types;
+pub mod persisted_documents;
 pub mod request_check;
+pub mod variables;
 
 use std::sync::Arc;
 
@@ -53,7 +56,7 @@ use self::mutation::Mutation;
 use self::query::Query;
 use self::request_check::{CheckedRequest, RawRequest, RequestCheck};
 use self::subscription::Subscription;
-use crate::config::Config;
+use crate::config::{Config, GraphqlConfig};
 use crate::events::Events;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
@@ -73,14 +76,19 @@ pub struct Parts {
 
 /// The schema on these parts.
 pub fn schema(parts: Parts) -> Schema {
-    builder().data(parts).data(RequestCheck::new(&sdl())).finish()
+    let limits = Arc::new(parts.config.graphql.clone());
+    let mut builder = builder(limits.clone()).data(RequestCheck::new(&sdl(), limits.clone())).data(parts);
+    if !limits.suggestions {
+        builder = builder.disable_suggestions();
+    }
+    builder.finish()
 }
 
 /// The schema in its own language, as `schema.graphql` has it.
 pub fn sdl() -> String {
     let options =
         SDLExportOptions::new().include_specified_by().use_space_ident().prefer_single_line_descriptions();
-    let sdl = builder().finish().sdl_with_options(options);
+    let sdl = builder(Arc::default()).finish().sdl_with_options(options);
     let lines = sdl.lines().map(str::trim_end);
     let mut text = lines.collect::<Vec<_>>().join("\n").trim_end().to_owned();
     text.push('\n');
@@ -101,10 +109,12 @@ pub fn prepare(schema: &Schema, raw: RawRequest, viewer: Viewer) -> Result<Check
     Ok(checked)
 }
 
-fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+fn builder(limits: Arc<GraphqlConfig>) -> SchemaBuilder<Query, Mutation, Subscription> {
     // The engine's own limits on depth and complexity know no exemption for introspection; the extension has them. Its
     // recursion limit stays as the last line behind `request_check`.
-    Schema::build(Query, Mutation, Subscription).limit_recursive_depth(64).extension(ErrorCodesFactory)
+    Schema::build(Query, Mutation, Subscription)
+        .limit_recursive_depth(64)
+        .extension(ErrorCodesFactory { limits })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What listens: GraphQL over HTTP and WebSockets, health, and how all of it starts and stops.
+//! What listens: GraphQL over HTTP, WebSockets and streams, health, and how all of it starts and stops.
 //!
 //! | path | what |
 //! |---|---|
-//! | `/graphql` | POST and GET, and WebSockets that speak `graphql-transport-ws` |
+//! | `/graphql` | POST and GET, answered at once or as a stream of events; WebSockets that speak `graphql-transport-ws` |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while requests can be served, else 503 with a reason |
 //! | `/` | a line that names the above |
@@ -16,6 +16,11 @@ pub mod graphql_get;
 
 pub mod websocket;
 
+pub mod streaming;
+
+pub mod event_stream;
+pub mod multipart;
+
 pub mod health;
 
 pub mod answer;
@@ -24,7 +29,9 @@ pub mod negotiation;
 pub mod operation_request;
 pub mod origin;
 
-use std::io;
+mod connections;
+mod patient_stream;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +40,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{any, get};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
+use self::execution::Reply;
 use self::negotiation::{MediaType, accepted};
 use crate::config::Config;
 use crate::events::Events;
@@ -98,70 +105,49 @@ pub fn health_router(state: HttpState) -> Router {
 }
 
 /// Serves `router`, which works with `state`, until `shutdown`, and then until all is finished or [`DRAIN`] is over.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    state: HttpState,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let HttpState { closing, tasks, .. } = state;
-    // Small answers must not wait for more to send.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error.cause = %error, "a connection keeps its send delay");
-        }
-    });
-    let stop = {
-        let (shutdown, closing) = (shutdown.clone(), closing.clone());
-        async move {
-            shutdown.cancelled().await;
-            closing.cancel();
-        }
+pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shutdown: CancellationToken) {
+    let HttpState { closing, tasks, config, .. } = state;
+    let connections = TaskTracker::new();
+    let stop = async {
+        shutdown.cancelled().await;
+        closing.cancel();
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
-    let overdue = async {
-        closing.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    let outcome = tokio::select! {
-        outcome = std::future::IntoFuture::into_future(server) => outcome,
-        () = overdue => {
-            tracing::warn!(http.drain_seconds = DRAIN.as_secs(), "requests in flight were given up at shutdown");
-            Ok(())
-        }
-    };
-    // Also when the listener failed: nothing may be left behind.
-    closing.cancel();
+    tokio::join!(stop, connections::accept(listener, router, config.max_connections, &closing, &connections));
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(http.drain_seconds = DRAIN.as_secs(), "requests in flight were given up at shutdown");
+    }
     tasks.close();
     if tokio::time::timeout(GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!(http.tasks = tasks.len(), "sockets or mutations were given up at shutdown");
     }
-    outcome
 }
 
 async fn root() -> &'static str {
-    "jobql\n\nGraphQL: /graphql (POST, GET, and WebSocket with graphql-transport-ws)\nHealth: /healthz, /readyz\n"
+    "jobql\n\nGraphQL: /graphql (POST, GET, text/event-stream, multipart/mixed, and WebSocket with \
+     graphql-transport-ws)\nHealth: /healthz, /readyz\n"
 }
 
 async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> Response {
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(state, request).await;
     }
-    let Some(media_type) = accepted(request.headers()) else {
-        let problem =
-            "only application/graphql-response+json and application/json are offered, which Accept rules out";
+    let Some(accepted) = accepted(request.headers()) else {
+        let problem = "offered are application/graphql-response+json and application/json, and for streams \
+                       text/event-stream and multipart/mixed;subscriptionSpec=1.0; Accept rules all of them out";
         let refused = Answer::Refused(StatusCode::NOT_ACCEPTABLE, Code::BadRequest.error(problem));
         return refused.into_response(MediaType::Json);
     };
-    let answer = match *request.method() {
-        Method::POST => graphql_post::answer(&state, request).await,
-        Method::GET => graphql_get::answer(&state, request).await,
-        _ => Answer::method_not_allowed("the API takes POST, and GET for queries", "GET, POST"),
+    let reply = match *request.method() {
+        Method::POST => graphql_post::reply(&state, accepted, request).await,
+        Method::GET => graphql_get::reply(&state, accepted, request).await,
+        _ => Answer::method_not_allowed("the API takes POST, and GET for queries", "GET, POST").into(),
     };
-    answer.into_response(media_type)
+    match reply {
+        // Who accepts streams only is told in JSON why there is none.
+        Reply::Answer(answer) => answer.into_response(accepted.json.unwrap_or(MediaType::Json)),
+        Reply::Stream(stream_type, yielded) => streaming::response(&state, stream_type, yielded),
+    }
 }
 
 /// The media type of a header's value, in lower case and without its parameters.

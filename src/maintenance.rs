@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Retention};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::store::Store;
 
 /// A job is promoted within a second of its time; the promoter looks twice in that.
@@ -118,7 +118,9 @@ where
 {
     let mut failing = false;
     loop {
-        match run_once().await {
+        // What was begun goes on in a task of the store.
+        let Some(outcome) = shutdown.run_until_cancelled(run_once()).await else { return };
+        match outcome {
             Ok(()) if failing => {
                 failing = false;
                 tracing::info!("could {what} again");
@@ -126,7 +128,7 @@ where
             Ok(()) => {}
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "could not {what}");
+                tracing::warn!(error = %error, source = %error::cause_of(&error), "could not {what}");
             }
             Err(_) => {}
         }

@@ -46,10 +46,17 @@ use crate::error::{Error, Result};
 /// How long the end of the process waits for writes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The way to the jobs. Cheap to clone; all clones share the pool and the group writers.
+/// How long one statement of a group writer or of a user's change may take, its way to the server and back included.
+/// The server's own limit does not help against a link that has gone silent.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The way to the jobs. Cheap to clone; all clones share the pools and the group writers.
 #[derive(Clone)]
 pub struct Store {
+    /// For reads and changes on behalf of someone.
     pool: PgPool,
+    /// For submits and for what workers and the upkeep do: a flood of reads must not cost a worker its lease.
+    work: PgPool,
     orm: DatabaseConnection,
     tasks: TaskTracker,
     forecasts: forecast::Forecasts,
@@ -60,22 +67,24 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store on these two faces of one pool. Starts the group writers on the current runtime.
-    pub fn new(pool: PgPool, orm: DatabaseConnection) -> Store {
+    /// A store on a pool with its face for SeaORM, and on another pool for work that must not wait for reads. Starts
+    /// the group writers on the current runtime.
+    pub fn new(pool: PgPool, work: PgPool, orm: DatabaseConnection) -> Store {
         let tasks = TaskTracker::new();
         Store {
-            submits: submit::writer(&pool, &tasks),
-            ends: finish::writer(&pool, &tasks),
-            progress: progress::writer(&pool, &tasks),
-            logs: log::writer(&pool, &tasks),
+            submits: submit::writer(&work, &tasks),
+            ends: finish::writer(&work, &tasks),
+            progress: progress::writer(&work, &tasks),
+            logs: log::writer(&work, &tasks),
             forecasts: forecast::Forecasts::default(),
             pool,
+            work,
             orm,
             tasks,
         }
     }
 
-    /// The pool, for tests and checks.
+    /// The pool of reads, for tests and checks.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -101,5 +110,14 @@ impl Store {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::UnknownOutcome { operation }),
         }
+    }
+}
+
+/// The statement's outcome, or an IO error when it takes longer than [`STATEMENT_WITHIN`]. What is given up may still
+/// be carried out: callers treat it like a connection that broke.
+async fn bounded<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout(STATEMENT_WITHIN, statement).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use jobql::config::Config;
@@ -20,6 +21,7 @@ use jobql::store::Store;
 use jobql::worker::{self, WorkerSettings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,9 @@ pub(super) enum Role {
     Work,
 }
 
+/// How long the background work may take to notice the end.
+const BACKGROUND_WITHIN: Duration = Duration::from_secs(3);
+
 /// Where `serve` listens unless told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
@@ -43,9 +48,15 @@ pub(super) async fn run(config: Config, role: Role) -> anyhow::Result<()> {
     let listener = bind(&config, role).await?;
     // A stop while the database starts or migrates must not leave it running.
     let Some(database) = open_unless_stopped(&config, &mut stopped).await? else { return Ok(()) };
-    let ran = match super::migrate(&database).await {
-        Ok(()) => run_on(&database, config, role, listener, stopped).await,
-        Err(error) => Err(error),
+    let migrated = tokio::select! {
+        migrated = super::migrate(&database) => Some(migrated),
+        // A migration that was begun is rolled back with its connection.
+        () = &mut stopped => None,
+    };
+    let ran = match migrated {
+        Some(Ok(())) => run_on(&database, config, role, listener, stopped).await,
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
     };
     database.close().await;
     ran
@@ -86,10 +97,11 @@ async fn run_on(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let store = Store::new(database.pool.clone(), database.orm.clone());
+    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
     // What runs in the background ends after everything that it helps.
     let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
     let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
+    let waits = events.clone();
     maintenance::start(&store, &config, &tasks, &background);
     let stopping = CancellationToken::new();
     let mut work = tokio::spawn(worker::run(
@@ -110,6 +122,8 @@ async fn run_on(
         outcome = &mut http => served = Some(outcome),
     }
     stopping.cancel();
+    // Requests that wait for a job's end are answered with the job as it stands.
+    waits.end_waits();
     let served = match served {
         Some(outcome) => outcome,
         None => http.await,
@@ -120,7 +134,9 @@ async fn run_on(
     };
     background.cancel();
     tasks.close();
-    tasks.wait().await;
+    if timeout(BACKGROUND_WITHIN, tasks.wait()).await.is_err() {
+        tracing::warn!("some background work was given up at the end");
+    }
     store.close().await;
     served.context("the HTTP server panicked")?.context("the HTTP server failed")?;
     worked.context("the worker panicked")?.context("the worker failed")
@@ -141,13 +157,14 @@ async fn serve_http(
     match role {
         Role::Serve => {
             say(&format!("GraphQL API on http://{address}/graphql"));
-            http::serve(listener, http::router(state.clone()), state, stopping).await
+            http::serve(listener, http::router(state.clone()), state, stopping).await;
         }
         Role::Work => {
             say(&format!("health on http://{address}/healthz and /readyz"));
-            http::serve(listener, http::health_router(state.clone()), state, stopping).await
+            http::serve(listener, http::health_router(state.clone()), state, stopping).await;
         }
     }
+    Ok(())
 }
 
 /// Tells on standard output what a person or a script that started us waits for. Nobody need read it.

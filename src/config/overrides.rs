@@ -61,6 +61,36 @@ pub struct Overrides {
     /// Largest WebSocket message from a client, 1024 to 268435456 [default: 1048576]
     #[arg(long, global = true, env = "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES", value_name = "BYTES")]
     pub max_websocket_message_bytes: Option<String>,
+    /// HTTP connections at once, 16 to 1000000 [default: 4096]
+    #[arg(long, global = true, env = "JOBQL_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<String>,
+    /// Deepest nesting of a GraphQL document, 1 to 60 [default: 15]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUERY_DEPTH", value_name = "N")]
+    pub max_query_depth: Option<String>,
+    /// What a GraphQL document may cost, 1 to 1000000 [default: 5000]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUERY_COMPLEXITY", value_name = "N")]
+    pub max_query_complexity: Option<String>,
+    /// Aliases of a GraphQL document, 0 to 10000 [default: 30]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUERY_ALIASES", value_name = "N")]
+    pub max_query_aliases: Option<String>,
+    /// Directives of a GraphQL document, 0 to 10000 [default: 10]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUERY_DIRECTIVES", value_name = "N")]
+    pub max_query_directives: Option<String>,
+    /// Tokens of a GraphQL document, 100 to 1000000 [default: 2000]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUERY_TOKENS", value_name = "N")]
+    pub max_query_tokens: Option<String>,
+    /// Let clients read the schema [default: true]
+    #[arg(long, global = true, env = "JOBQL_INTROSPECTION", value_name = "true|false")]
+    pub introspection: Option<String>,
+    /// Suggest a field's name where one is misspelt [default: true]
+    #[arg(long, global = true, env = "JOBQL_SUGGESTIONS", value_name = "true|false")]
+    pub suggestions: Option<String>,
+    /// Automatic persisted queries that are kept, 0 to 100000; 0 turns them off [default: 1000]
+    #[arg(long, global = true, env = "JOBQL_PERSISTED_QUERIES", value_name = "N")]
+    pub persisted_queries: Option<String>,
+    /// JSON file of the only documents that may run: an object from ids to documents [default: none, all may]
+    #[arg(long, global = true, env = "JOBQL_TRUSTED_DOCUMENTS", value_name = "FILE")]
+    pub trusted_documents: Option<PathBuf>,
     /// Database connections of this process, 4 to 1000 [default: 12]
     #[arg(long, global = true, env = "JOBQL_DATABASE_CONNECTIONS", value_name = "N")]
     pub database_connections: Option<String>,
@@ -95,7 +125,7 @@ pub struct Overrides {
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 32] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
@@ -110,6 +140,16 @@ const VARIABLES: [&str; 22] = [
     "JOBQL_MAX_RESULT_BYTES",
     "JOBQL_MAX_BODY_BYTES",
     "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES",
+    "JOBQL_MAX_CONNECTIONS",
+    "JOBQL_MAX_QUERY_DEPTH",
+    "JOBQL_MAX_QUERY_COMPLEXITY",
+    "JOBQL_MAX_QUERY_ALIASES",
+    "JOBQL_MAX_QUERY_DIRECTIVES",
+    "JOBQL_MAX_QUERY_TOKENS",
+    "JOBQL_INTROSPECTION",
+    "JOBQL_SUGGESTIONS",
+    "JOBQL_PERSISTED_QUERIES",
+    "JOBQL_TRUSTED_DOCUMENTS",
     "JOBQL_DATABASE_CONNECTIONS",
     "JOBQL_ALLOW_UNSAFE_DURABILITY",
     "JOBQL_CALLBACK_SECRET",

@@ -52,6 +52,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!((config.max_payload_bytes, config.max_result_bytes), (1_048_576, 1_048_576));
     assert_eq!((config.max_body_bytes, config.max_websocket_message_bytes), (8_388_608, 1_048_576));
     assert_eq!((config.database_connections, config.allow_unsafe_durability), (12, false));
+    assert_eq!((config.max_connections, config.graphql), (4_096, GraphqlConfig::default()));
     assert_eq!(config.slots, std::thread::available_parallelism().unwrap().get() * 4);
     let names: Vec<&str> = config.kinds.iter().map(|kind| kind.name.as_str()).collect();
     assert_eq!(names, ["echo", "fail", "sleep", "sum"]);
@@ -225,4 +226,23 @@ fn the_queues_to_serve_are_named_in_their_order_and_must_exist() {
     for text in ["queues = []", "queues = [\"slow\"]", "queues = [\"default\", \"default\"]", "queues = 3"] {
         assert_eq!(refused(text).key, "queues", "{text}");
     }
+}
+
+#[test]
+fn trusted_documents_are_read_beside_the_file_and_refused_by_name() {
+    let folder =
+        Folder::with("trusted_documents = \"documents.json\"\nmax_query_depth = 3\nintrospection = false");
+    let error = folder.load().unwrap_err();
+    assert_eq!(error.key, "trusted_documents");
+    let documents = folder.0.join("documents.json");
+    for bad in ["[]", "{}", "{\"a\": 1}", "x"] {
+        std::fs::write(&documents, bad).unwrap();
+        assert!(folder.load().unwrap_err().problem.contains("documents.json"), "{bad}");
+    }
+    std::fs::write(&documents, "{\"a\": \"{ jobKinds { name } }\"}").unwrap();
+    let graphql = folder.load().unwrap().graphql;
+    assert_eq!((graphql.max_query_depth, graphql.introspection, graphql.suggestions), (3, false, true));
+    let trusted = graphql.trusted_documents.unwrap();
+    assert_eq!(trusted.document("a"), Some("{ jobKinds { name } }"));
+    assert!(trusted.holds("{ jobKinds { name } }") && !trusted.holds("a") && trusted.document("b").is_none());
 }

@@ -103,11 +103,13 @@ impl Events {
         let mut watch = Watch::start(self, id);
         let Some(mut job) = self.store.job(viewer, id).await? else { return Ok(None) };
         while !job.status.is_terminal() {
-            match timeout_at(deadline, watch.newer_than(job.version)).await {
-                Ok(Some(newer)) => job = Arc::unwrap_or_clone(newer),
-                // Deleted, or the time is over.
-                Ok(None) => return Ok(None),
-                Err(_) => return self.store.job(viewer, id).await,
+            let newer = timeout_at(deadline, watch.newer_than(job.version));
+            match self.waits_ended.run_until_cancelled(newer).await {
+                Some(Ok(Some(newer))) => job = Arc::unwrap_or_clone(newer),
+                // Deleted.
+                Some(Ok(None)) => return Ok(None),
+                // The time is over, or the process stops.
+                Some(Err(_)) | None => return self.store.job(viewer, id).await,
             }
         }
         Ok(Some(job))

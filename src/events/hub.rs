@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::hint::Hint;
 use crate::error::Result;
-use crate::job::viewer::Viewer;
 use crate::store::Store;
 use crate::store::changes::Horizon;
 
@@ -191,16 +190,17 @@ impl Hub {
     /// A ping came through: everything that ended below the horizon has been heard.
     pub(super) fn heard_up_to(&self, horizon: Horizon) {
         let mut state = self.state();
-        if state.catching_up || !state.listening {
+        // Only now is it known that notifications arrive: a listener behind a pooler connects and hears nothing.
+        state.listening = true;
+        if state.catching_up {
             return;
         }
         state.horizon = state.horizon.max(Some(horizon));
     }
 
-    /// The listener listens; whatever happened before is to be read.
+    /// The listener listens; whatever happened before is to be read. Polling goes on until a first ping comes back.
     pub(super) fn listener_connected(&self) {
         let mut state = self.state();
-        state.listening = true;
         state.marked.all_watched = true;
         state.marked.missed = true;
         state.catching_up = true;
@@ -233,7 +233,11 @@ impl Hub {
                 () = shutdown.cancelled() => return,
             }
             while !self.state().marked.is_empty() {
-                if let Err(error) = self.round(store, &mut delivered).await {
+                let Some(outcome) = shutdown.run_until_cancelled(self.round(store, &mut delivered)).await
+                else {
+                    return;
+                };
+                if let Err(error) = outcome {
                     tracing::debug!(error = %error, "changed jobs could not be read; trying again");
                     if shutdown.run_until_cancelled(tokio::time::sleep(RETRY_AFTER)).await.is_none() {
                         return;
@@ -274,7 +278,7 @@ impl Hub {
     ) -> Result<()> {
         let ids: Vec<Uuid> = ids.iter().copied().collect();
         for some in ids.chunks(READ_AT_ONCE) {
-            let jobs = store.jobs_by_ids(&Viewer::Operator, some).await?;
+            let jobs = store.watched_jobs(some).await?;
             let found: HashSet<Uuid> = jobs.iter().map(|job| job.id).collect();
             self.hand_out(jobs, delivered);
             self.tell_gone(some, &found);
@@ -284,8 +288,16 @@ impl Hub {
             let next = store.horizon().await?;
             let anyone = !self.state().feeds.is_empty();
             if let (Some(horizon), true) = (horizon, anyone) {
-                let limit = FEED_MAX as i64 + 1;
-                self.hand_out(store.jobs_changed_since(horizon, limit).await?, delivered);
+                let mut after = Uuid::nil();
+                loop {
+                    let jobs = store.jobs_changed_since(horizon, after, READ_AT_ONCE as i64).await?;
+                    let last = jobs.last().map(|job| job.id).filter(|_| jobs.len() >= READ_AT_ONCE);
+                    self.hand_out(jobs, delivered);
+                    match last {
+                        Some(last) => after = last,
+                        None => break,
+                    }
+                }
             }
             let mut state = self.state();
             state.horizon = state.horizon.max(Some(next));

@@ -63,9 +63,6 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     events.log_news.tell_all();
     events.board.tell();
     events.ready.send_modify(|tick| *tick += 1);
-    if std::mem::take(told) {
-        tracing::info!("the listener is back");
-    }
     let pongs = AtomicU64::new(0);
     let hear = async {
         loop {
@@ -78,7 +75,7 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     };
     tokio::select! {
         reason = hear => reason,
-        reason = ping(events, &ping_channel, &pongs) => reason,
+        reason = ping(events, &ping_channel, &pongs, told) => reason,
     }
 }
 
@@ -124,7 +121,7 @@ fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, p
 }
 
 /// Pings until one does not come back.
-async fn ping(events: &Events, channel: &str, pongs: &AtomicU64) -> String {
+async fn ping(events: &Events, channel: &str, pongs: &AtomicU64, told: &mut bool) -> String {
     loop {
         let before = pongs.load(Ordering::Relaxed);
         let deadline = Instant::now() + PONG_WITHIN;
@@ -138,6 +135,9 @@ async fn ping(events: &Events, channel: &str, pongs: &AtomicU64) -> String {
                 };
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if std::mem::take(told) {
+            tracing::info!("the listener is back");
         }
         tokio::time::sleep(PING_EVERY).await;
     }

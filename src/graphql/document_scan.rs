@@ -16,14 +16,20 @@ const MAX_BRACKETS: usize = 96;
 /// Refuses what the parser must not see.
 ///
 /// # Errors
-/// `INVALID_PAYLOAD` for literals, `QUERY_TOO_COMPLEX` for nesting; each with its place.
-pub fn scan(document: &str) -> Result<(), ServerError> {
+/// `INVALID_PAYLOAD` for literals, `QUERY_TOO_COMPLEX` for nesting and length; each with its place.
+pub fn scan(document: &str, max_tokens: usize) -> Result<(), ServerError> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut tokens = Tokens { document, at: 0 };
     let mut previous = Token::Punctuation(b'{');
     // A name that is a key if a colon follows.
     let mut name: Option<(&str, usize)> = None;
+    let mut count = 0;
     while let Some((start, token)) = tokens.next_token() {
+        count += 1;
+        if count > max_tokens {
+            let message = format!("the document has more than {max_tokens} tokens");
+            return Err(at(document, start, Code::QueryTooComplex.error(message)));
+        }
         let refused = |problem: &str| Err(at(document, start, Code::InvalidPayload.error(problem)));
         match token {
             Token::Punctuation(bracket @ (b'{' | b'[' | b'(')) => {
@@ -107,7 +113,12 @@ impl<'a> Tokens<'a> {
                     });
                     Token::Number(self.since(start))
                 }
-                b'{' | b'}' | b'[' | b']' | b'(' | b')' | b':' | b'=' | b'$' | b'@' | b'!' | b'|' | b'.' => {
+                b'.' => {
+                    // The three of a spread are one token.
+                    self.skip_while(|byte| byte == b'.');
+                    Token::Punctuation(byte)
+                }
+                b'{' | b'}' | b'[' | b']' | b'(' | b')' | b':' | b'=' | b'$' | b'@' | b'!' | b'|' => {
                     Token::Punctuation(byte)
                 }
                 // Space, commas, the byte order mark, and what the parser will refuse.
@@ -207,7 +218,7 @@ mod tests {
     use super::*;
 
     fn code(document: &str) -> Option<String> {
-        scan(document).err().map(|error| code_of(&error).unwrap().to_owned())
+        scan(document, usize::MAX).err().map(|error| code_of(&error).unwrap().to_owned())
     }
 
     #[test]
@@ -249,8 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_counted_as_the_specification_has_them() {
+        let document =
+            "query q($a: [Int!]! = [1]) { ...F @skip(if: true), f(x: \"a b\", y: \"\"\"c\"\"\") } # none";
+        assert!(scan(document, 36).is_ok());
+        assert_eq!(code_of(&scan(document, 35).unwrap_err()), Some("QUERY_TOO_COMPLEX"));
+    }
+
+    #[test]
     fn the_place_is_told() {
-        let error = scan("{\n  f(x: 1e999)\n}").unwrap_err();
+        let error = scan("{\n  f(x: 1e999)\n}", usize::MAX).unwrap_err();
         assert_eq!(error.locations, [Pos { line: 2, column: 8 }]);
     }
 
@@ -261,13 +280,13 @@ mod tests {
             assert_eq!(code(&deep).as_deref(), Some("QUERY_TOO_COMPLEX"));
         }
         let lists = format!("{{f(x:{}{})}}", "[".repeat(90), "]".repeat(90));
-        assert!(scan(&lists).is_ok() && parse_query(&lists).is_ok());
+        assert!(scan(&lists, usize::MAX).is_ok() && parse_query(&lists).is_ok());
         let objects = format!("{{f(x:{}1{})}}", "{a:".repeat(90), "}".repeat(90));
-        assert!(scan(&objects).is_ok() && parse_query(&objects).is_ok());
+        assert!(scan(&objects, usize::MAX).is_ok() && parse_query(&objects).is_ok());
         let fields = format!("{}{}", "{a".repeat(60), "}".repeat(60));
-        assert!(scan(&fields).is_ok() && parse_query(&fields).is_ok());
+        assert!(scan(&fields, usize::MAX).is_ok() && parse_query(&fields).is_ok());
         let types = format!("query($a: {}Int{}) {{ f }}", "[".repeat(90), "]".repeat(90));
-        assert!(scan(&types).is_ok() && parse_query(&types).is_ok());
+        assert!(scan(&types, usize::MAX).is_ok() && parse_query(&types).is_ok());
     }
 
     proptest! {
@@ -275,7 +294,7 @@ mod tests {
         fn neither_the_scan_nor_the_parser_panics(
             document in r#"(\{|\}|\[|\]|\(|\)|:|=|\$|a|query|fragment|on|\.\.\.|@|!|"|"""|\\u0000|\\|#|1|-|1e9|1\.5|,| |\n|é|.){0,24}"#,
         ) {
-            if scan(&document).is_ok() {
+            if scan(&document, usize::MAX).is_ok() {
                 let _ = parse_query(&document);
             }
         }

@@ -33,8 +33,16 @@ pub enum Code {
     ValidationFailed,
     /// The document asks for too much.
     QueryTooComplex,
-    /// Persisted queries are not supported.
+    /// Persisted queries are not supported, or not in this version.
     PersistedQueryNotSupported,
+    /// No persisted query of this hash is kept; the client sends the whole query.
+    PersistedQueryNotFound,
+    /// Only trusted documents run, and this is none.
+    PersistedQueryNotInList,
+    /// It took too long.
+    RequestTimeout,
+    /// Not at the moment.
+    Unavailable,
     /// Our own fault.
     Internal,
 }
@@ -52,6 +60,10 @@ impl Code {
             Code::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Code::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Code::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Code::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Code::PersistedQueryNotInList => "PERSISTED_QUERY_NOT_IN_LIST",
+            Code::RequestTimeout => "REQUEST_TIMEOUT",
+            Code::Unavailable => "UNAVAILABLE",
             Code::Internal => "INTERNAL_SERVER_ERROR",
         }
     }
@@ -130,7 +142,7 @@ fn code(error: &Error) -> &'static str {
         Error::JobGone { .. } => "JOB_GONE",
         Error::InvalidTransition { .. } => "INVALID_TRANSITION",
         Error::LeaseLost => "LEASE_LOST",
-        Error::Unavailable { .. } => "UNAVAILABLE",
+        Error::Unavailable { .. } => Code::Unavailable.as_str(),
         Error::UnknownOutcome { .. } => "UNKNOWN_OUTCOME",
         Error::Database { .. } => Code::Internal.as_str(),
     }

@@ -23,11 +23,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::error::{Code, code_of, mask, set_code, set_domain_code};
-
-/// Deepest nesting of fields in a document.
-pub const MAX_DEPTH: usize = 15;
-/// What a document may cost; a plain column costs nothing, an object that is read 1, times the page size.
-pub const MAX_COMPLEXITY: usize = 5_000;
+use crate::config::GraphqlConfig;
 
 /// What the transport and the extension tell each other about a request.
 #[derive(Debug, Default)]
@@ -39,17 +35,21 @@ pub struct RequestState {
 }
 
 /// Makes an [`ErrorCodes`] for each request.
-pub struct ErrorCodesFactory;
+#[derive(Clone, Debug, Default)]
+pub struct ErrorCodesFactory {
+    /// What documents may ask for.
+    pub limits: Arc<GraphqlConfig>,
+}
 
 impl ExtensionFactory for ErrorCodesFactory {
     fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(ErrorCodes::default())
+        Arc::new(ErrorCodes { limits: self.limits.clone(), valid: Arc::default() })
     }
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct ErrorCodes {
+    limits: Arc<GraphqlConfig>,
     /// Validation has passed, so what follows is execution.
     valid: Arc<AtomicBool>,
 }
@@ -106,7 +106,7 @@ impl Extension for ErrorCodes {
         })?;
         let state = ctx.data_opt::<Arc<RequestState>>();
         if !state.is_some_and(|state| state.introspection_only) {
-            hold_to_limits(&result).map_err(|error| vec![error])?;
+            hold_to_limits(&result, &self.limits).map_err(|error| vec![error])?;
         }
         self.valid.store(true, Ordering::Relaxed);
         if let Some(state) = state {
@@ -166,15 +166,15 @@ fn mend_path(error: &mut ServerError) {
     }
 }
 
-fn hold_to_limits(result: &ValidationResult) -> ServerResult<()> {
+fn hold_to_limits(result: &ValidationResult, limits: &GraphqlConfig) -> ServerResult<()> {
     let refused = |what, is, limit| {
         Err(Code::QueryTooComplex.error(format!("the document's {what} is {is}; at most {limit} is allowed")))
     };
-    if result.depth > MAX_DEPTH {
-        return refused("depth", result.depth, MAX_DEPTH);
+    if result.depth > limits.max_query_depth {
+        return refused("depth", result.depth, limits.max_query_depth);
     }
-    if result.complexity > MAX_COMPLEXITY {
-        return refused("complexity", result.complexity, MAX_COMPLEXITY);
+    if result.complexity > limits.max_query_complexity {
+        return refused("complexity", result.complexity, limits.max_query_complexity);
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
-    BaseType, FieldDefinition, InputValueDefinition, ServiceDocument, Type, TypeKind, TypeSystemDefinition,
+    BaseType, FieldDefinition, InputValueDefinition, OperationType, ServiceDocument, Type, TypeKind,
+    TypeSystemDefinition,
 };
 use async_graphql::{Positioned, Value};
 
@@ -18,6 +19,8 @@ pub struct InputTypes {
     inputs: HashMap<String, Input>,
     /// By type, by field.
     fields: HashMap<String, HashMap<String, Field>>,
+    /// Arguments by directive.
+    directives: HashMap<String, HashMap<String, InputField>>,
 }
 
 /// A field of an object or interface.
@@ -26,7 +29,7 @@ pub struct Field {
     /// Name of its type, without lists and non-null.
     pub of_type: String,
     /// Its arguments by name.
-    pub arguments: HashMap<String, Type>,
+    pub arguments: HashMap<String, InputField>,
 }
 
 #[derive(Debug)]
@@ -36,10 +39,13 @@ enum Input {
     Object(HashMap<String, InputField>),
 }
 
+/// An argument, or a field of an input object.
 #[derive(Debug)]
-struct InputField {
-    of_type: Type,
-    has_default: bool,
+pub struct InputField {
+    /// Its type.
+    pub of_type: Type,
+    /// It may be left out although its type is non-null.
+    pub has_default: bool,
 }
 
 /// Where a value stands: in the document, or in the variables, where JSON has no words of its own for enums.
@@ -68,6 +74,38 @@ impl InputTypes {
     /// The field of an object or interface type.
     pub fn field(&self, type_name: &str, field: &str) -> Option<&Field> {
         self.fields.get(type_name)?.get(field)
+    }
+
+    /// The arguments of a directive.
+    pub fn directive(&self, name: &str) -> Option<&HashMap<String, InputField>> {
+        self.directives.get(name)
+    }
+
+    /// The fields of an input object.
+    pub fn input_fields(&self, name: &str) -> Option<&HashMap<String, InputField>> {
+        match self.inputs.get(name)? {
+            Input::Object(fields) => Some(fields),
+            Input::Scalar | Input::Enum(_) => None,
+        }
+    }
+
+    /// True for the name of an enum.
+    pub fn is_enum(&self, name: &str) -> bool {
+        matches!(self.inputs.get(name), Some(Input::Enum(_)))
+    }
+
+    /// True for a type that a variable may have.
+    pub fn is_input(&self, of_type: &Type) -> bool {
+        self.inputs.contains_key(innermost(&of_type.base))
+    }
+
+    /// The type that an operation selects from.
+    pub fn root(operation: OperationType) -> &'static str {
+        match operation {
+            OperationType::Query => "Query",
+            OperationType::Mutation => "Mutation",
+            OperationType::Subscription => "Subscription",
+        }
     }
 
     /// Whether the value fits the type; `path` is where it stands, and the start of what is said when it does not.
@@ -129,7 +167,15 @@ impl InputTypes {
 
     fn add(&mut self, document: ServiceDocument) {
         for definition in document.definitions {
-            let TypeSystemDefinition::Type(definition) = definition else { continue };
+            let definition = match definition {
+                TypeSystemDefinition::Type(definition) => definition,
+                TypeSystemDefinition::Directive(directive) => {
+                    let arguments = directive.node.arguments.into_iter().map(input_field).collect();
+                    self.directives.insert(directive.node.name.node.to_string(), arguments);
+                    continue;
+                }
+                TypeSystemDefinition::Schema(_) => continue,
+            };
             let name = definition.node.name.node.to_string();
             match definition.node.kind {
                 TypeKind::Scalar => {
@@ -153,9 +199,7 @@ impl InputTypes {
     fn add_fields(&mut self, name: String, fields: Vec<Positioned<FieldDefinition>>) {
         let fields = fields.into_iter().map(|field| {
             let field = field.node;
-            let arguments = field.arguments.into_iter();
-            let arguments =
-                arguments.map(|each| (each.node.name.node.to_string(), each.node.ty.node)).collect();
+            let arguments = field.arguments.into_iter().map(input_field).collect();
             let of_type = innermost(&field.ty.node.base).to_owned();
             (field.name.node.to_string(), Field { of_type, arguments })
         });

@@ -12,12 +12,16 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
     SelectionSet,
 };
-use async_graphql::{Positioned, Request, ServerError, Value, Variables};
+use async_graphql::{Positioned, Request, ServerError, Value};
 
 use super::document_scan;
 use super::error::Code;
 use super::error_codes::RequestState;
+use super::field_merging;
 use super::input_types::{InputTypes, Origin};
+use super::persisted_documents::PersistedDocuments;
+use super::variables::{self, Values};
+use crate::config::GraphqlConfig;
 
 /// Selections of an operation with all its fragments in place.
 const MAX_SELECTIONS: usize = 10_000;
@@ -29,8 +33,10 @@ const MAX_INTROSPECTION_LISTS: usize = 3;
 /// A request as a transport received it.
 #[derive(Debug, Default)]
 pub struct RawRequest {
-    /// The document.
-    pub query: String,
+    /// The document, unless it is named only.
+    pub query: Option<String>,
+    /// The name of a document: the hash of a persisted query, or the id of a trusted one.
+    pub document_id: Option<String>,
     /// Which of its operations.
     pub operation_name: Option<String>,
     /// Values of its variables.
@@ -52,12 +58,15 @@ pub struct CheckedRequest {
 #[derive(Debug)]
 pub struct RequestCheck {
     types: InputTypes,
+    limits: Arc<GraphqlConfig>,
+    documents: PersistedDocuments,
 }
 
 impl RequestCheck {
     /// A check against this schema.
-    pub fn new(sdl: &str) -> RequestCheck {
-        RequestCheck { types: InputTypes::of_schema(sdl) }
+    pub fn new(sdl: &str, limits: Arc<GraphqlConfig>) -> RequestCheck {
+        let documents = PersistedDocuments::new(&limits);
+        RequestCheck { types: InputTypes::of_schema(sdl), limits, documents }
     }
 
     /// The request, ready to be executed.
@@ -65,20 +74,27 @@ impl RequestCheck {
     /// # Errors
     /// What is wrong with it, with codes; nothing has been executed.
     pub fn check(&self, raw: RawRequest) -> Result<CheckedRequest, ServerError> {
-        document_scan::scan(&raw.query)?;
-        let document = parse_query(&raw.query).map_err(|error| {
+        let meant = self.documents.meant(raw.query, raw.document_id)?;
+        document_scan::scan(&meant.text, self.limits.max_query_tokens)?;
+        let mut document = parse_query(&meant.text).map_err(|error| {
             let mut error = ServerError::from(error);
             super::error::set_code(&mut error, Code::ParseFailed.as_str());
             error
         })?;
         let operation = chosen(&document, raw.operation_name.as_deref())?;
-        let variables = self.checked_variables(&operation.node, raw.variables)?;
         let operation_type = operation.node.ty;
+        let values = self.checked_variables(&operation.node, raw.variables)?;
+        variables::check(&self.types, &mut document)?;
+        variables::put_in(&self.types, &mut document, raw.operation_name.as_deref(), &values);
+        let operation = chosen(&document, None)?;
         let introspection_only = self.check_shape(&document, operation)?;
+        field_merging::check(&document, &[&operation.node.selection_set.node])?;
+        if let Some(hash) = &meant.keep_as {
+            self.documents.keep(hash, &meant.text);
+        }
 
         let state = Arc::new(RequestState { introspection_only, ..RequestState::default() });
-        let mut request = Request::new(raw.query).variables(variables).data(state.clone());
-        request.operation_name = raw.operation_name;
+        let mut request = Request::new(meant.text).data(state.clone());
         request.set_parsed_query(document);
         Ok(CheckedRequest { request, operation: operation_type, state })
     }
@@ -87,8 +103,8 @@ impl RequestCheck {
         &self,
         operation: &OperationDefinition,
         mut raw: serde_json::Map<String, serde_json::Value>,
-    ) -> Result<Variables, ServerError> {
-        let mut variables = Variables::default();
+    ) -> Result<Values, ServerError> {
+        let mut values = Values::new();
         for definition in &operation.variable_definitions {
             let (name, of_type) = (&definition.node.name.node, &definition.node.var_type.node);
             let refused = |message: String| {
@@ -96,21 +112,26 @@ impl RequestCheck {
                 error.locations = vec![definition.pos];
                 error
             };
-            match raw.remove(name.as_str()) {
-                Some(value) => {
+            let default = definition.node.default_value.as_ref();
+            match (raw.remove(name.as_str()), default) {
+                (Some(value), _) => {
                     let value = Value::from_json(value)
                         .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?;
                     self.types
                         .check(of_type, &value, Origin::Variable, &format!("${name}"))
                         .map_err(refused)?;
-                    variables.insert(name.clone(), value);
+                    values.insert(name.clone(), variables::as_literal(&self.types, of_type, value));
                 }
-                None if of_type.nullable || definition.node.default_value.is_some() => {}
-                None => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
+                // Whether it fits is looked at with the definition.
+                (None, Some(default)) => {
+                    values.insert(name.clone(), default.node.clone());
+                }
+                (None, None) if of_type.nullable => {}
+                (None, None) => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
             }
         }
         // What the operation does not declare is ignored, as the specification has it.
-        Ok(variables)
+        Ok(values)
     }
 
     /// Holds the operation with its fragments to the limits; true when it asks for the schema only.
@@ -119,14 +140,13 @@ impl RequestCheck {
         document: &ExecutableDocument,
         operation: &Positioned<OperationDefinition>,
     ) -> Result<bool, ServerError> {
-        let root = match operation.node.ty {
-            OperationType::Query => "Query",
-            OperationType::Mutation => "Mutation",
-            OperationType::Subscription => "Subscription",
-        };
+        let root = InputTypes::root(operation.node.ty);
         let mut walk = Walk {
             types: &self.types,
+            limits: &self.limits,
             document,
+            aliases: 0,
+            directives: operation.node.directives.len(),
             left: MAX_SELECTIONS,
             fragments: Vec::new(),
             root_fields: 0,
@@ -134,6 +154,14 @@ impl RequestCheck {
         };
         let place = Place { parent: Some(root), depth: 0, nesting: 0, introspection_lists: 0 };
         walk.selection_set(&operation.node.selection_set.node, place)?;
+        let limits = [
+            ("aliases", walk.aliases, self.limits.max_query_aliases),
+            ("directives", walk.directives, self.limits.max_query_directives),
+        ];
+        if let Some((what, count, limit)) = limits.into_iter().find(|(_, count, limit)| count > limit) {
+            let message = format!("the document has {count} {what}; at most {limit} are allowed");
+            return Err(Code::QueryTooComplex.error(message));
+        }
         if operation.node.ty == OperationType::Subscription && walk.root_fields != 1 {
             let mut error = Code::ValidationFailed.error("a subscription must select exactly one root field");
             error.locations = vec![operation.pos];
@@ -171,11 +199,14 @@ fn chosen<'a>(
 /// A walk through an operation with its fragments in place.
 struct Walk<'a> {
     types: &'a InputTypes,
+    limits: &'a GraphqlConfig,
     document: &'a ExecutableDocument,
     /// Selections that may still come.
     left: usize,
     /// The fragments that are open, outermost first.
     fragments: Vec<&'a str>,
+    aliases: usize,
+    directives: usize,
     root_fields: usize,
     /// Those that are not introspection.
     own_root_fields: usize,
@@ -210,11 +241,13 @@ impl<'a> Walk<'a> {
             match &selection.node {
                 Selection::Field(field) => self.field(&field.node, inner)?,
                 Selection::InlineFragment(fragment) => {
+                    self.directives += fragment.node.directives.len();
                     let on = fragment.node.type_condition.as_ref().map(|on| on.node.on.node.as_str());
                     let parent = on.or(place.parent);
                     self.selection_set(&fragment.node.selection_set.node, Place { parent, ..inner })?;
                 }
                 Selection::FragmentSpread(spread) => {
+                    self.directives += spread.node.directives.len();
                     let name = spread.node.fragment_name.node.as_str();
                     // One that is not defined is told by validation.
                     let Some(fragment) = self.document.fragments.get(name) else { continue };
@@ -236,12 +269,32 @@ impl<'a> Walk<'a> {
 
     fn field(&mut self, field: &'a Field, place: Place<'a>) -> Result<(), ServerError> {
         let name = field.name.node.as_str();
+        self.aliases += usize::from(field.alias.is_some());
+        self.directives += field.directives.len();
         if place.depth == 0 {
             self.root_fields += 1;
             self.own_root_fields += usize::from(!name.starts_with("__"));
+            if !self.limits.introspection && matches!(name, "__schema" | "__type") {
+                let mut error = Code::ValidationFailed.error("introspection is turned off on this server");
+                error.locations = vec![field.name.pos];
+                return Err(error);
+            }
         }
         let known = place.parent.and_then(|parent| self.types.field(parent, name));
         let is_introspection = known.is_none();
+        if name == "__typename" {
+            // The engine overlooks these.
+            let unknown = field
+                .directives
+                .iter()
+                .find(|each| self.types.directive(each.node.name.node.as_str()).is_none());
+            if let Some(unknown) = unknown {
+                let mut error = Code::ValidationFailed
+                    .error(format!("unknown directive {:?}", unknown.node.name.node.as_str()));
+                error.locations = vec![unknown.pos];
+                return Err(error);
+            }
+        }
         let lists = place.introspection_lists
             + usize::from(
                 is_introspection
@@ -252,8 +305,8 @@ impl<'a> Walk<'a> {
         }
         if let Some(known) = known {
             for (argument, value) in &field.arguments {
-                let of_type = known.arguments.get(argument.node.as_str());
-                // With variables inside it is validation's, which puts their values in.
+                let of_type = known.arguments.get(argument.node.as_str()).map(|known| &known.of_type);
+                // What the field does not know is left to validation, which says it better.
                 let (Some(of_type), Some(constant)) = (of_type, value.node.clone().into_const()) else {
                     continue;
                 };

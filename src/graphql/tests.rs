@@ -13,7 +13,7 @@ fn schema_graphql_is_what_the_code_exports() {
 }
 
 async fn execute(document: &str) -> async_graphql::Response {
-    builder().finish().execute(document).await
+    builder(Arc::default()).finish().execute(document).await
 }
 
 async fn code(document: &str) -> String {
@@ -74,7 +74,7 @@ async fn each_phase_has_its_code() {
 
 #[tokio::test]
 async fn arguments_are_named_when_they_are_wrong() {
-    let schema = builder().data(Viewer::Operator).finish();
+    let schema = builder(Arc::default()).data(Viewer::Operator).finish();
     for (document, field) in [
         ("{ node(id: \"1\") { id } }", "id"),
         ("{ queuePosition(jobId: \"x\") { ahead } }", "jobId"),
@@ -123,15 +123,15 @@ async fn the_usual_introspection_passes() {
          fragment V on __InputValue {{ name description type {{ ...T }} defaultValue }}
          fragment T on __Type {{ {of_type} }}"
     );
-    let raw = RawRequest { query: document, ..RawRequest::default() };
-    let checked = RequestCheck::new(&sdl()).check(raw).unwrap();
-    let response = builder().finish().execute(checked.request).await;
+    let raw = RawRequest { query: Some(document), ..RawRequest::default() };
+    let checked = RequestCheck::new(&sdl(), Arc::default()).check(raw).unwrap();
+    let response = builder(Arc::default()).finish().execute(checked.request).await;
     assert!(response.errors.is_empty(), "{:?}", response.errors);
 }
 
 #[tokio::test]
 async fn subscription_errors_have_codes_too() {
-    let schema = builder().data(Viewer::Operator).finish();
+    let schema = builder(Arc::default()).data(Viewer::Operator).finish();
     let request = Request::new("subscription { jobUpdated { nothing } }");
     let responses: Vec<_> = futures_util::StreamExt::collect(schema.execute_stream(request)).await;
     assert_eq!(code_of(&responses[0].errors[0]), Some("GRAPHQL_VALIDATION_FAILED"));
@@ -182,7 +182,7 @@ impl Trial {
 
 async fn trial(document: &str) -> serde_json::Value {
     let schema = async_graphql::Schema::build(Trial, EmptyMutation, EmptySubscription);
-    let response = schema.extension(ErrorCodesFactory).finish().execute(document).await;
+    let response = schema.extension(ErrorCodesFactory::default()).finish().execute(document).await;
     serde_json::to_value(response).unwrap()
 }
 

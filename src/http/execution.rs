@@ -2,18 +2,24 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
-use axum::http::HeaderMap;
-use futures_util::FutureExt;
+use async_graphql::{Response, ServerError};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 
 use super::HttpState;
 use super::answer::Answer;
+use super::negotiation::{Accepted, StreamType};
 use super::operation_request::NoRequest;
 use crate::graphql;
 use crate::graphql::error::{Code, internal};
 use crate::graphql::request_check::{CheckedRequest, RawRequest};
+use crate::job::viewer::Viewer;
+
+/// How long a query or mutation may take; what it waits for by itself ends after 25 s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +30,75 @@ pub enum Method {
     Post,
 }
 
-/// Checks the request and executes it.
-pub async fn answer(
-    state: &HttpState,
-    headers: &HeaderMap,
-    method: Method,
-    raw: Result<RawRequest, NoRequest>,
-) -> Answer {
+/// A request as it came in.
+pub struct Incoming {
+    /// What the client takes for an answer.
+    pub accepted: Accepted,
+    /// How it came.
+    pub method: Method,
+    /// On whose behalf.
+    pub viewer: Viewer,
+    /// What it asks for.
+    pub raw: Result<RawRequest, NoRequest>,
+}
+
+/// What a request is answered with.
+pub enum Reply {
+    /// One answer.
+    Answer(Answer),
+    /// A stream of events.
+    Stream(StreamType, BoxStream<'static, Yielded>),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply::Answer(answer)
+    }
+}
+
+/// What an operation yields while it runs as a stream.
+#[derive(Debug)]
+pub enum Yielded {
+    /// A result.
+    Response(Response),
+    /// It was found wrong before execution began, and has ended.
+    RequestErrors(Vec<ServerError>),
+    /// It has ended.
+    Complete,
+}
+
+/// Checks the request and executes it. A subscription becomes a stream; anything else does only for a client that
+/// accepts nothing but streams.
+pub async fn reply(state: &HttpState, incoming: Incoming) -> Reply {
+    let Incoming { accepted, method, viewer, raw } = incoming;
+    let refused = |error: ServerError| match (accepted.json, accepted.stream) {
+        (None, Some(stream_type)) => {
+            Reply::Stream(stream_type, stream::iter([Yielded::RequestErrors(vec![error])]).boxed())
+        }
+        _ => Answer::RequestErrors(vec![error]).into(),
+    };
     let raw = match raw {
         Ok(raw) => raw,
-        Err(NoRequest::Malformed(problem)) => return Answer::bad_request(problem),
-        Err(NoRequest::Refused(error)) => return Answer::RequestErrors(vec![error]),
+        Err(NoRequest::Malformed(problem)) => return Answer::bad_request(problem).into(),
+        Err(NoRequest::Refused(error)) => return refused(error),
     };
-    let checked = match graphql::prepare(&state.schema, raw, state.viewer(headers)) {
+    let checked = match graphql::prepare(&state.schema, raw, viewer) {
         Ok(checked) => checked,
-        Err(error) => return Answer::RequestErrors(vec![error]),
+        Err(error) => return refused(error),
     };
-    match (checked.operation, method) {
-        (OperationType::Mutation, Method::Get) => Answer::method_not_allowed("a mutation needs POST", "POST"),
-        (OperationType::Subscription, _) => {
-            let message = "a subscription needs a WebSocket with the subprotocol graphql-transport-ws";
-            Answer::RequestErrors(vec![Code::BadRequest.error(message)])
+    match (checked.operation, accepted.stream, accepted.json) {
+        (OperationType::Mutation, ..) if method == Method::Get => {
+            Answer::method_not_allowed("a mutation needs POST", "POST").into()
         }
-        _ => execute(state, checked).await,
+        (OperationType::Subscription, Some(stream_type), _) | (_, Some(stream_type), None) => {
+            Reply::Stream(stream_type, run(state, checked))
+        }
+        (OperationType::Subscription, None, _) => {
+            let message = "a subscription needs Accept: text/event-stream or multipart/mixed;subscriptionSpec=1.0, \
+                           or a WebSocket with the subprotocol graphql-transport-ws";
+            Answer::RequestErrors(vec![Code::BadRequest.error(message)]).into()
+        }
+        _ => execute(state, checked).await.into(),
     }
 }
 
@@ -56,13 +108,44 @@ async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
     let run = async move { schema.execute(request).await };
     let outcome = if operation == OperationType::Mutation {
         // The handler's future is dropped when the client goes away; what a mutation has begun it must finish.
-        state.tasks.spawn(run).await.map_err(|_| ())
+        let running = state.tasks.spawn(run);
+        tokio::time::timeout(REQUEST_TIMEOUT, running).await.map(|ran| ran.unwrap_or_else(|_| panicked()))
     } else {
-        AssertUnwindSafe(run).catch_unwind().await.map_err(|_| ())
+        let run = AssertUnwindSafe(run).catch_unwind();
+        tokio::time::timeout(REQUEST_TIMEOUT, run).await.map(|ran| ran.unwrap_or_else(|_| panicked()))
     };
     match outcome {
         Ok(response) if progress.execution_began.load(Ordering::Relaxed) => Answer::Executed(response),
         Ok(response) => Answer::RequestErrors(response.errors),
-        Err(()) => Answer::Executed(Response::from_errors(vec![internal("a resolver panicked")])),
+        Err(_) => {
+            let message = format!("given up after {} s; a mutation goes on", REQUEST_TIMEOUT.as_secs());
+            Answer::Executed(Response::from_errors(vec![Code::RequestTimeout.error(message)]))
+        }
     }
+}
+
+/// Runs the operation as a stream of what it yields, which ends where the operation does.
+pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yielded> {
+    let CheckedRequest { request, operation, state: progress } = checked;
+    let responses = if operation == OperationType::Mutation {
+        // What a mutation has begun it must finish, also when it is stopped or the client goes.
+        let schema = state.schema.clone();
+        let run = state.tasks.spawn(async move { schema.execute(request).await });
+        stream::once(async move { run.await.unwrap_or_else(|_| panicked()) }).boxed()
+    } else {
+        let caught = AssertUnwindSafe(state.schema.execute_stream(request)).catch_unwind();
+        caught.map(|response| response.unwrap_or_else(|_| panicked())).boxed()
+    };
+    let yielded = responses.map(move |response| {
+        if progress.execution_began.load(Ordering::Relaxed) {
+            Yielded::Response(response)
+        } else {
+            Yielded::RequestErrors(response.errors)
+        }
+    });
+    yielded.boxed()
+}
+
+fn panicked() -> Response {
+    Response::from_errors(vec![internal("a resolver panicked")])
 }

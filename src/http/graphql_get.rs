@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::HttpState;
-use super::answer::Answer;
-use super::execution::{self, Method};
+use super::execution::{self, Incoming, Method, Reply};
+use super::negotiation::Accepted;
 use super::operation_request::{NoRequest, from_json, scanned_json};
 use crate::graphql::request_check::RawRequest;
 
@@ -18,15 +18,17 @@ struct Parameters {
     operation_name: Option<String>,
     variables: Option<String>,
     extensions: Option<String>,
+    document_id: Option<String>,
 }
 
 /// Executes the query of the URL.
-pub async fn answer(state: &HttpState, request: Request) -> Answer {
+pub async fn reply(state: &HttpState, accepted: Accepted, request: Request) -> Reply {
     let raw = match Query::<Parameters>::try_from_uri(request.uri()) {
         Ok(Query(parameters)) => parameters.into_request(),
         Err(_) => Err(NoRequest::Malformed("the parameters of the URL cannot be read".to_owned())),
     };
-    execution::answer(state, request.headers(), Method::Get, raw).await
+    let viewer = state.viewer(request.headers());
+    execution::reply(state, Incoming { accepted, method: Method::Get, viewer, raw }).await
 }
 
 impl Parameters {
@@ -41,6 +43,7 @@ impl Parameters {
             // An empty name in a URL means that none is given.
             ("operationName", self.operation_name.filter(|name| !name.is_empty()).into()),
             ("query", self.query.into()),
+            ("documentId", self.document_id.into()),
         ];
         let parts = parts.into_iter().map(|(key, value)| (key.to_owned(), value));
         from_json(Value::Object(parts.collect::<Map<String, Value>>()))

@@ -8,8 +8,8 @@ use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
 
 use super::answer::Answer;
-use super::execution::{self, Method};
-use super::negotiation::is_json;
+use super::execution::{self, Incoming, Method, Reply};
+use super::negotiation::{Accepted, is_json};
 use super::operation_request::{from_json, scanned_json};
 use super::{HttpState, text_header};
 use crate::graphql::error::Code;
@@ -20,26 +20,27 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_ROOM: usize = 64 << 10;
 
 /// Reads the body and executes what it holds.
-pub async fn answer(state: &HttpState, request: Request) -> Answer {
+pub async fn reply(state: &HttpState, accepted: Accepted, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     if !is_json(&parts.headers) {
         let error = Code::BadRequest.error("the body must be application/json in UTF-8");
-        return Answer::Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error);
+        return Answer::Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).into();
     }
     let limit = state.config.max_body_bytes;
     let announced =
         text_header(&parts.headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, read(body, announced, limit)).await {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(refused)) => return refused,
+        Ok(Err(refused)) => return refused.into(),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-            return Answer::Refused(StatusCode::REQUEST_TIMEOUT, Code::BadRequest.error(message));
+            return Answer::Refused(StatusCode::REQUEST_TIMEOUT, Code::BadRequest.error(message)).into();
         }
     };
     let raw = scanned_json(&bytes).and_then(from_json);
     drop(bytes);
-    execution::answer(state, &parts.headers, Method::Post, raw).await
+    let viewer = state.viewer(&parts.headers);
+    execution::reply(state, Incoming { accepted, method: Method::Post, viewer, raw }).await
 }
 
 /// The whole body, unless it is larger than `limit`, announced or not.

@@ -48,7 +48,7 @@ pub fn scan(bytes: &[u8]) -> Result<(), NoRequest> {
 /// A request from its parts. `null` counts as not given; other keys are ignored.
 ///
 /// # Errors
-/// `Malformed` when a part has the wrong type, `Refused` for persisted queries.
+/// `Malformed` when a part has the wrong type, `Refused` for persisted queries of an unknown version.
 pub fn from_json(value: Value) -> Result<RawRequest, NoRequest> {
     let malformed = |problem: &str| Err(NoRequest::Malformed(problem.to_owned()));
     let mut parts = match value {
@@ -62,14 +62,18 @@ pub fn from_json(value: Value) -> Result<RawRequest, NoRequest> {
         Some(_) => return malformed("extensions must be an object"),
     };
     let query = match parts.remove("query") {
-        Some(Value::String(query)) => query,
-        None | Some(Value::Null) if extensions.contains_key("persistedQuery") => {
-            let message = "persisted queries are not supported; send the whole query";
-            return Err(NoRequest::Refused(Code::PersistedQueryNotSupported.error(message)));
-        }
-        None | Some(Value::Null) => return malformed("the key query is missing"),
+        None | Some(Value::Null) => None,
+        Some(Value::String(query)) => Some(query),
         Some(_) => return malformed("query must be a string"),
     };
+    let document_id = match parts.remove("documentId") {
+        None | Some(Value::Null) => persisted_query(&extensions)?,
+        Some(Value::String(id)) => Some(id.strip_prefix("sha256:").unwrap_or(&id).to_owned()),
+        Some(_) => return malformed("documentId must be a string"),
+    };
+    if query.is_none() && document_id.is_none() {
+        return malformed("the key query is missing");
+    }
     let operation_name = match parts.remove("operationName") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name),
@@ -80,5 +84,20 @@ pub fn from_json(value: Value) -> Result<RawRequest, NoRequest> {
         Some(Value::Object(variables)) => variables,
         Some(_) => return malformed("variables must be an object"),
     };
-    Ok(RawRequest { query, operation_name, variables })
+    Ok(RawRequest { query, document_id, operation_name, variables })
+}
+
+/// The hash of Apollo's extension for persisted queries.
+fn persisted_query(extensions: &Map<String, Value>) -> Result<Option<String>, NoRequest> {
+    let Some(extension) = extensions.get("persistedQuery").filter(|extension| !extension.is_null()) else {
+        return Ok(None);
+    };
+    if extension.get("version") != Some(&Value::from(1)) {
+        let message = "persisted queries are supported in version 1 only";
+        return Err(NoRequest::Refused(Code::PersistedQueryNotSupported.error(message)));
+    }
+    match extension.get("sha256Hash") {
+        Some(Value::String(hash)) if !hash.is_empty() => Ok(Some(hash.clone())),
+        _ => Err(NoRequest::Malformed("persistedQuery needs the hash of the query as sha256Hash".to_owned())),
+    }
 }

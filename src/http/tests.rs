@@ -19,7 +19,7 @@ use crate::config::Overrides;
 struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 async fn server() -> Server {
@@ -30,7 +30,7 @@ async fn server() -> Server {
     let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
     let mut config = Config::load(&Overrides::default()).unwrap();
     (config.max_body_bytes, config.max_websocket_message_bytes) = (4_096, 4_096);
-    let (store, shutdown) = (Store::new(pool, orm), CancellationToken::new());
+    let (store, shutdown) = (Store::new(pool.clone(), pool, orm), CancellationToken::new());
     let options = "postgres://nobody@127.0.0.1:1/none".parse().unwrap();
     let events = Events::start(store.clone(), options, &TaskTracker::new(), shutdown.clone());
     let state = HttpState::new(store, events, Arc::new(config));
@@ -311,5 +311,5 @@ async fn a_shutdown_closes_sockets_and_lets_requests_finish() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(socket);
-    tokio::time::timeout(Duration::from_secs(5), server.serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server.serving).await.unwrap().unwrap();
 }

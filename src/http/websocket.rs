@@ -6,7 +6,8 @@
 //!   │  no init within 3 s: 4408        │        └─ error, next, complete
 //!   │  subscribe: 4401                 │  init: 4429 · id in use: 4409
 //!   └──────────────┬───────────────────┘
-//!                  ▼  not a message: 4400 · no known subprotocol: 4406 · shutdown: 1012 · too large: 1009
+//!                  ▼  not a message: 4400 · no known subprotocol: 4406 · shutdown: 1012 · not reading: 1013
+//!                     not UTF-8: 1007 · too large: 1009
 //!               closed
 //! ```
 //!
@@ -30,8 +31,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::close::Close;
 use self::message::ClientMessage;
-use self::operations::{Operations, Yielded};
+use self::operations::Operations;
 use super::answer::Answer;
+use super::execution::Yielded;
 use super::negotiation::MediaType;
 use super::{HttpState, origin, text_header};
 use crate::graphql;
@@ -84,7 +86,11 @@ pub async fn upgrade(state: HttpState, request: Request) -> Response {
     let speaks = upgrade.selected_protocol().is_some();
     let viewer = state.viewer(&parts.headers);
     let owned = state.tasks.token();
-    upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks))
+    let mut response =
+        upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks));
+    // Among them is how the client spells its headers, and ours are spelt the same.
+    response.extensions_mut().extend(parts.extensions);
+    response
 }
 
 /// One socket.
@@ -164,6 +170,7 @@ impl Session {
             Some(Ok(Message::Close(_))) => Err(End::Closed),
             None => Err(End::Gone),
             Some(Err(error)) if error.to_string().contains("too long") => Err(End::Close(Close::TooLarge)),
+            Some(Err(error)) if error.to_string().contains("UTF-8") => Err(End::Close(Close::NotText)),
             Some(Err(_)) => Err(End::Gone),
         }
     }
@@ -236,13 +243,13 @@ impl Session {
         match timeout(WRITE_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
-            // The peer does not read, so neither would it see a reason before all that is in its way.
+            // The reason waits behind what the peer has not read, and reaches one that reads again in time.
             Err(_) => {
                 tracing::info!(
                     websocket.write_seconds = WRITE_TIMEOUT.as_secs(),
                     "dropped a socket that does not read"
                 );
-                Err(End::Gone)
+                Err(End::Close(Close::NotReading))
             }
         }
     }

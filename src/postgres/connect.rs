@@ -15,6 +15,8 @@ use super::embedded::Cluster;
 
 /// How long a borrower waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection that comes back may take to answer.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing waits for borrowers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection may take: a server that is being restarted refuses for some seconds.
@@ -49,9 +51,11 @@ pub(super) struct Routes {
 /// An open database.
 #[derive(Debug)]
 pub struct Database {
-    /// For SQL.
+    /// For reads and changes on behalf of someone.
     pub pool: PgPool,
-    /// The same pool for SeaORM.
+    /// For submits, workers and upkeep, which must not wait for a flood of reads.
+    pub work_pool: PgPool,
+    /// The first pool for SeaORM.
     pub orm: DatabaseConnection,
     /// Whether the self-test at start saw its own notification. If not, updates come by polling alone.
     pub notifications_arrive: bool,
@@ -66,20 +70,12 @@ impl Database {
         let (pool_options, listen) = (plain(pool), plain(listen));
         let pool_options = accepted_by_server(pool_options, &place).await?;
         let listen_options = accepted_by_server(listen, &place).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A `begin()` future that is dropped in flight leaves the session inside a transaction without
-            // sqlx knowing, and what the next borrower writes would be lost with it.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    sqlx::raw_sql("ROLLBACK").execute(connection).await?;
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(pool_options);
+        // At least two each; the larger half is for work.
+        let for_reads = (connections / 2).max(2);
+        let pool = lazy_pool(for_reads, pool_options.clone());
+        let work_pool = lazy_pool(connections.saturating_sub(for_reads).max(2), pool_options);
         let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
-        Ok(Self { pool, orm, notifications_arrive: false, cluster: None, listen_options, place })
+        Ok(Self { pool, work_pool, orm, notifications_arrive: false, cluster: None, listen_options, place })
     }
 
     /// How to open the direct connection for LISTEN. It never goes through the pooler, if there is one.
@@ -101,15 +97,32 @@ impl Database {
         &self.place
     }
 
-    /// Closes the pool, then leaves the embedded cluster, which stops when this process was its last.
+    /// Closes the pools, then leaves the embedded cluster, which stops when this process was its last.
     pub async fn close(self) {
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await.is_err() {
+        let closed = async { tokio::join!(self.pool.close(), self.work_pool.close()) };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::warn!("some database connections were still in use at the end");
         }
         if let Some(cluster) = self.cluster {
             cluster.leave().await;
         }
     }
+}
+
+fn lazy_pool(connections: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A `begin()` future that is dropped in flight leaves the session inside a transaction without
+        // sqlx knowing, and what the next borrower writes would be lost with it. A connection that does not answer, as
+        // over a link that has gone silent, is closed.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let rolled_back = sqlx::raw_sql("ROLLBACK").execute(connection);
+                Ok(matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rolled_back).await, Ok(Ok(_))))
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 fn plain(options: PgConnectOptions) -> PgConnectOptions {

@@ -4,7 +4,7 @@ use entity::job;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Store, read};
+use super::{Store, bounded, read};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -34,7 +34,8 @@ impl Store {
 
 /// The job as this changed it; none where there was nothing to change.
 async fn ask_or_cancel(pool: &PgPool, viewer: &Viewer, id: Uuid) -> Result<Option<job::Model>> {
-    sqlx::query(
+    let mut connection = pool.acquire().await.map_err(|source| Error::database("cancel a job", source))?;
+    let changed = sqlx::query(
                 // A claim that commits while this statement waits for the row is seen: the conditions are looked
                 // at once more on the row's newest version.
                 "WITH changed AS (
@@ -53,8 +54,9 @@ async fn ask_or_cancel(pool: &PgPool, viewer: &Viewer, id: Uuid) -> Result<Optio
             )
             .bind(id)
             .bind(viewer.client_id())
-            .fetch_optional(pool)
-            .await
-            .and_then(|row| row.as_ref().map(read::job).transpose())
-            .map_err(|source| Error::database("cancel a job", source))
+    .fetch_optional(&mut *connection);
+    bounded(changed)
+        .await
+        .and_then(|row| row.as_ref().map(read::job).transpose())
+        .map_err(|source| Error::after_sending("cancel a job", source))
 }

@@ -7,9 +7,11 @@
 
 use entity::job;
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{Store, read};
 use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
 
 /// Every transaction below this id had ended when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +24,7 @@ impl Store {
     /// `Unavailable`, `Database`.
     pub async fn horizon(&self) -> Result<Horizon> {
         sqlx::query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.work)
             .await
             .and_then(|row| row.try_get("horizon").map(Horizon))
             .map_err(|source| Error::database("read the horizon", source))
@@ -35,25 +37,42 @@ impl Store {
     pub async fn ping(&self, channel: &str) -> Result<()> {
         sqlx::query("SELECT pg_notify($1, pg_snapshot_xmin(pg_current_snapshot())::text)")
             .bind(channel)
-            .execute(&self.pool)
+            .execute(&self.work)
             .await
             .map(drop)
             .map_err(|source| Error::database("ping the listener", source))
     }
 
-    /// At most `limit` jobs of everyone that were written since the horizon. Reads the whole table: it is for the
-    /// rare moment after a lost listener.
+    /// Those of the jobs that exist, of everyone, from one snapshot: what the hub hands to those who may see it.
     ///
     /// # Errors
     /// `Unavailable`, `Database`.
-    pub async fn jobs_changed_since(&self, horizon: Horizon, limit: i64) -> Result<Vec<job::Model>> {
+    pub async fn watched_jobs(&self, ids: &[Uuid]) -> Result<Vec<job::Model>> {
+        let failed = |source| Error::database("read watched jobs", source);
+        let mut connection = self.work.acquire().await.map_err(failed)?;
+        read::by_ids_with(&mut connection, &Viewer::Operator, ids).await.map_err(failed)
+    }
+
+    /// The jobs of everyone that were written since the horizon: the first `limit` of them by id, after `after`. Reads
+    /// the whole table: it is for the rare moment after a lost listener.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn jobs_changed_since(
+        &self,
+        horizon: Horizon,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<job::Model>> {
         sqlx::query(
             // age() counts back from now, so it compares ids across their wrap-around.
-            "SELECT job.* FROM job WHERE age(xmin) <= age(($1 % 4294967296)::text::xid) LIMIT $2",
+            "SELECT job.* FROM job WHERE age(xmin) <= age(($1 % 4294967296)::text::xid) AND id > $2
+             ORDER BY id LIMIT $3",
         )
         .bind(horizon.0)
+        .bind(after)
         .bind(limit)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.work)
         .await
         .and_then(|rows| rows.iter().map(read::job).collect())
         .map_err(|source| Error::database("read changed jobs", source))

@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("claim", async move {
             claim(&pool, &request).await.map_err(|source| Error::database("claim", source))
         })

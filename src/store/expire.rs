@@ -17,7 +17,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn expire(&self) -> Result<u64> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("expire jobs", async move {
             let mut expired = 0;
             loop {

@@ -12,9 +12,9 @@ use sqlx::{PgPool, Row};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::Store;
 use super::group::{GroupSpec, GroupWriter};
 use super::lease::Lease;
+use super::{Store, bounded};
 use crate::error::{Error, Result};
 use crate::job::failure::Failure;
 
@@ -105,7 +105,7 @@ async fn commit_part(pool: &PgPool, ends: &[Finish], part: Part, outcomes: &mut 
     if ends.is_empty() {
         return;
     }
-    match write_part(pool, ends, part).await {
+    match bounded(write_part(pool, ends, part)).await {
         Ok(ended) => outcomes.extend(ended.into_iter().map(|lease| (lease, Ok(())))),
         // An end that the database refuses fails alone.
         Err(sqlx::Error::Database(_)) if ends.len() > 1 => {

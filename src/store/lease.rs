@@ -43,7 +43,7 @@ impl Store {
         held: Vec<Lease>,
         lease_seconds: i32,
     ) -> Result<Vec<(Lease, LeaseState)>> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("send a heartbeat", async move {
             let failed = |source| Error::database("send a heartbeat", source);
             let job_ids: Vec<Uuid> = held.iter().map(|lease| lease.job_id).collect();

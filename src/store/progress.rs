@@ -6,9 +6,9 @@ use sqlx::{PgPool, Row};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::Store;
 use super::group::{GroupSpec, GroupWriter};
 use super::lease::Lease;
+use super::{Store, bounded};
 use crate::error::{Error, Result};
 
 /// How far a job is.
@@ -51,7 +51,7 @@ async fn commit_batch(pool: &PgPool, batch: Vec<Progress>) -> Vec<Result<()>> {
     latest.reverse();
     latest.sort_by_key(|progress| progress.lease);
     latest.dedup_by_key(|progress| progress.lease);
-    let written = sqlx::query(
+    let written = bounded(sqlx::query(
         "UPDATE job
          SET version = version + 1, progress_fraction = COALESCE(said.fraction, progress_fraction),
              progress_message = COALESCE(said.message, progress_message), progress_at = now()
@@ -63,7 +63,7 @@ async fn commit_batch(pool: &PgPool, batch: Vec<Progress>) -> Vec<Result<()>> {
     .bind(latest.iter().map(|progress| progress.lease.epoch).collect::<Vec<i32>>())
     .bind(latest.iter().map(|progress| progress.fraction.map(|f| f.clamp(0.0, 1.0))).collect::<Vec<Option<f64>>>())
     .bind(latest.iter().map(|progress| progress.message.as_deref()).collect::<Vec<Option<&str>>>())
-    .fetch_all(pool)
+    .fetch_all(pool))
     .await
     .and_then(|rows| {
         rows.iter()

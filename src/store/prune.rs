@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`; the batches before it are gone.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("prune", async move {
             let failed = |source| Error::database("prune", source);
             let mut pruned = Pruned::default();

@@ -4,7 +4,7 @@ use entity::{JobStatus, job};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Store, read};
+use super::{Store, bounded, read};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -39,7 +39,8 @@ async fn make_ready(
     id: Uuid,
     priority: Option<i16>,
 ) -> Result<Option<job::Model>> {
-    sqlx::query(
+    let mut connection = pool.acquire().await.map_err(|source| Error::database("retry a job", source))?;
+    let changed = sqlx::query(
         "UPDATE job
                  SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
                      priority = COALESCE($3, priority), level = COALESCE($3, priority),
@@ -52,8 +53,9 @@ async fn make_ready(
     .bind(id)
     .bind(viewer.client_id())
     .bind(priority)
-    .fetch_optional(pool)
-    .await
-    .and_then(|row| row.as_ref().map(read::job).transpose())
-    .map_err(|source| Error::database("retry a job", source))
+    .fetch_optional(&mut *connection);
+    bounded(changed)
+        .await
+        .and_then(|row| row.as_ref().map(read::job).transpose())
+        .map_err(|source| Error::after_sending("retry a job", source))
 }

@@ -14,19 +14,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use entity::{JobStatus, job};
 use sqlx::{PgConnection, PgPool, Row};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::group::{GroupSpec, GroupWriter};
-use super::{Store, read};
+use super::{STATEMENT_WITHIN, Store, read};
 use crate::error::{self, Error, Result};
 use crate::job::submission::NewJob;
 use crate::job::viewer::Viewer;
 
 /// Days that an idempotency key is kept at least.
 const KEY_DAYS: i32 = 90;
-/// How often a batch with an open outcome is sent again, and how long before each time.
-const RESENDS: usize = 5;
+/// For how long a batch with an open outcome is sent again, and how long before each time.
+const RESEND_FOR: Duration = Duration::from_secs(20);
 const RESEND_AFTER: Duration = Duration::from_millis(400);
 
 /// The answer to a submit.
@@ -52,7 +53,7 @@ impl Store {
     /// # Errors
     /// As `submit`; the first row's error is the error of all.
     pub async fn submit_all(&self, new_jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("submit", async move { settle(|| insert_all_or_none(&pool, &new_jobs)).await }).await
     }
 }
@@ -83,6 +84,8 @@ async fn commit_batch(pool: &PgPool, batch: Vec<NewJob>) -> Vec<Result<Submitted
             }
             outcomes
         }
+        // Each of them may have been written, and each caller must know that.
+        Err(Error::UnknownOutcome { .. }) => batch.iter().map(|_| Err(unknown_outcome())).collect(),
         Err(error) => {
             let mut first = Some(error);
             batch.iter().map(|_| Err(first.take().unwrap_or_else(refused_with_the_batch))).collect()
@@ -104,24 +107,27 @@ async fn settle<T, F>(attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<T, Stopped>>,
 {
+    let give_up_at = Instant::now() + RESEND_FOR;
     let mut open = false;
-    for round in 0..=RESENDS {
-        if round > 0 {
-            tokio::time::sleep(RESEND_AFTER).await;
-        }
-        match attempt().await {
-            Ok(outcome) => return Ok(outcome),
-            Err(Stopped::Refused(error)) => return Err(error),
-            Err(Stopped::Sql { source, sent }) => {
+    loop {
+        match timeout(STATEMENT_WITHIN, attempt()).await {
+            Ok(Ok(outcome)) => return Ok(outcome),
+            Ok(Err(Stopped::Refused(error))) => return Err(error),
+            Ok(Err(Stopped::Sql { source, sent })) => {
                 open |= sent && error::leaves_outcome_unknown(&source);
                 let again = open || is_lost_to_another_transaction(&source);
                 if !again {
                     return Err(Error::database("submit", source));
                 }
             }
+            // A link that has gone silent; what was sent over it may be carried out yet.
+            Err(_) => open = true,
         }
+        if Instant::now() >= give_up_at {
+            return Err(if open { unknown_outcome() } else { refused_with_the_batch() });
+        }
+        tokio::time::sleep(RESEND_AFTER).await;
     }
-    Err(if open { unknown_outcome() } else { refused_with_the_batch() })
 }
 
 /// Why an insert did not come to its end.

@@ -70,7 +70,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn sweep(&self) -> Result<Swept> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("sweep", async move {
             let failed = |source| Error::database("sweep", source);
             let workers =

@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn register_worker(&self, worker: NewWorker) -> Result<()> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached("register a worker", async move {
             sqlx::query(
                 "INSERT INTO worker (id, name, queues, kinds, slots, expires_at)
@@ -112,7 +112,7 @@ impl Store {
     }
 
     async fn change_worker(&self, operation: &'static str, sql: &'static str, worker_id: Uuid) -> Result<()> {
-        let pool = self.pool.clone();
+        let pool = self.work.clone();
         self.detached(operation, async move {
             let done = sqlx::query(sql).bind(worker_id).execute(&pool).await;
             done.map(drop).map_err(|source| Error::database(operation, source))

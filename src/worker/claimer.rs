@@ -108,6 +108,7 @@ impl Claimer {
                 () = shutdown.cancelled() => {}
                 answer = answer_of(&mut self.claiming) => self.take_answer(answer),
                 () = registration.slots.changed() => {}
+                () = registration.held.suspect_gone() => {}
                 () = changed(&mut self.ready) => self.expect_work(),
                 () = sleep_until(wake_at) => {}
             }

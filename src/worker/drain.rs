@@ -24,7 +24,8 @@ pub(super) async fn drain(registration: &Arc<Registration>, claimer: Claimer) {
     let deadline = Instant::now() + Duration::from_secs(registration.settings.drain_seconds.into());
     let worker_id = registration.worker_id;
     tracing::info!(worker.id = %worker_id, jobs = registration.held.leases().len(), "draining");
-    let given_back = claimer.give_back(deadline);
+    // However little time there is: what a claim on its way brings would cost an attempt each if it were left.
+    let given_back = claimer.give_back(deadline.max(Instant::now() + END_PATIENCE));
     let noted = timeout(NOTE_PATIENCE, registration.store.drain_worker(worker_id));
     tokio::select! {
         // The note stops a claim that is on its way, if it comes first; so both at the same time.

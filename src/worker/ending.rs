@@ -12,7 +12,7 @@ use super::held_jobs::HeldJob;
 use super::outage::Outage;
 use super::registration::Registration;
 use super::slots::Ending;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cause_of};
 use crate::job::failure::Failure;
 use crate::store::finish::{AttemptEnd, Finish};
 
@@ -104,7 +104,7 @@ fn log_refused(registration: &Registration, held: &HeldJob, error: &Error) {
     tracing::warn!(
         job.id = %held.job.lease.job_id, job.handle = %handle_of(held.job.lease.job_id), job.kind = held.job.kind,
         job.attempt = held.job.attempt, worker.id = %registration.worker_id,
-        error = %error, source = ?std::error::Error::source(error),
+        error = %error, source = %cause_of(error),
         "the database refused the end of an attempt"
     );
 }

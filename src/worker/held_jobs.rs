@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ use crate::store::lease::{Lease, LeaseState};
 pub(super) struct HeldJobs {
     stops: Mutex<HashMap<Lease, Arc<Stop>>>,
     suspects: AtomicUsize,
+    suspect_gone: Notify,
 }
 
 /// One job that is held, until this is dropped.
@@ -62,6 +64,11 @@ impl HeldJobs {
         self.suspects.load(Ordering::Relaxed) > 0
     }
 
+    /// Returns when a suspect is no longer held, so that another one may be claimed. Only the claimer waits for it.
+    pub(super) async fn suspect_gone(&self) {
+        self.suspect_gone.notified().await;
+    }
+
     /// Tells each job what the heartbeat learned about it, and how many were lost. One that ended meanwhile is
     /// not held any more, or shows as lost when its end was committed but not yet answered; neither is told anything
     /// that matters to it.
@@ -100,7 +107,10 @@ impl HeldJobs {
 impl Drop for HeldJob {
     fn drop(&mut self) {
         self.all.lock().remove(&self.job.lease);
-        self.all.suspects.fetch_sub(usize::from(self.job.suspect), Ordering::Relaxed);
+        if self.job.suspect {
+            self.all.suspects.fetch_sub(1, Ordering::Relaxed);
+            self.all.suspect_gone.notify_one();
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! What a loop does while the database fails: waits longer each time, with jitter so that processes do not come back
 //! together, and logs the outage once.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use rand::Rng;
 
-use crate::error::Error;
+use crate::error::{Error, cause_of};
 
 /// The wait after the first failure.
 const FIRST: Duration = Duration::from_millis(100);
@@ -23,7 +22,7 @@ impl Outage {
     /// Takes in a failure and says how long to wait.
     pub(super) fn note(&mut self, error: &Error) -> Duration {
         if self.failures == 0 {
-            tracing::warn!(error = %error, source = ?error.source(), "the worker has no database; trying again");
+            tracing::warn!(error = %error, source = %cause_of(error), "the worker has no database; trying again");
         }
         self.wait()
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::process::Process;
+use crate::support::process::{Process, ask};
 use crate::support::{SOON, TestDb, eventually};
 
 const WATCH: &str = "subscription ($id: ID!) { jobUpdated(id: $id) { id status version result } }";
@@ -341,6 +341,50 @@ async fn where_no_notification_arrives_it_says_so_and_jobs_run_and_are_seen_all_
     assert!(server.logged().contains("WARN"), "{}", server.logged());
     for _ in 0..3 {
         let id = server.submit("echo", json!({"n": 1})).await;
-        assert_eq!(watch_to_the_end(&server, &id, SOON).await["status"], "DONE");
+        // The worker polls each second, and so does the hub.
+        let last = watch_to_the_end(&server, &id, Duration::from_secs(4)).await;
+        assert_eq!(last["status"], "DONE");
     }
+}
+
+#[tokio::test]
+async fn jobs_that_have_lost_a_worker_follow_each_other_without_a_pause() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "0"]).await;
+    submit_many(&server, 60, "echo", json!({})).await;
+    sqlx::query("UPDATE job SET losses = 1").execute(db.pool()).await.expect("suspects");
+    let started = Instant::now();
+    let _worker = Process::work(&db.url(), &["--slots", "4"]);
+    eventually("all are done", Duration::from_secs(30), async || {
+        (count(&db, "status = 'DONE'").await == 60).then_some(())
+    })
+    .await;
+    // One after the other, but not one a poll.
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_stop_ends_waits_and_does_not_wait_for_another_process_to_migrate() {
+    let db = TestDb::new().await;
+    let mut server = Process::serve(&db.url(), &["--slots", "0"]).await;
+    let url = server.url.clone();
+    let waiting = tokio::spawn(async move {
+        let query = "mutation { submitJob(input: {kind: \"echo\"}, waitSeconds: 25) { job { status } } }";
+        ask(&url, query, json!({})).await
+    });
+    eventually("the job is there", SOON, async || (count(&db, "true").await == 1).then_some(())).await;
+    server.signal(Signal::SIGTERM);
+    let answer = waiting.await.expect("an answer");
+    assert_eq!(answer["data"]["submitJob"]["job"]["status"], "PENDING");
+    assert!(server.ended(Duration::from_secs(10)).await.success(), "{}", server.logged());
+
+    let mut migrating = db.session().await;
+    sqlx::query("SELECT pg_advisory_lock(7669456929718009857)").execute(&mut migrating).await.expect("lock");
+    let mut blocked = Process::start(&db.url(), &["serve", "--listen", "127.0.0.1:0"]);
+    eventually("it says what it waits for", SOON, async || {
+        blocked.logged().contains("waiting for another process").then_some(())
+    })
+    .await;
+    blocked.signal(Signal::SIGTERM);
+    assert!(blocked.ended(Duration::from_secs(10)).await.success(), "{}", blocked.logged());
 }

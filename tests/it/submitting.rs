@@ -1,6 +1,7 @@
 //! Submit: idempotent on (client, request id) under any race, all or nothing where promised, never lost, never twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use entity::JobStatus;
 use futures_util::future::join_all;
@@ -8,8 +9,10 @@ use jobql::error::Error;
 use jobql::job::submission::Submission;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
+use uuid::Uuid;
 
 use crate::support::process::Process;
+use crate::support::proxy::Proxy;
 use crate::support::{ANYONE, SOON, TestDb, deadline, echo, eventually, kind, request};
 
 async fn count(db: &TestDb, table: &'static str) -> i64 {
@@ -265,8 +268,9 @@ async fn a_backend_that_dies_under_submits_loses_none_and_doubles_none() {
 async fn a_database_that_is_away_is_unavailable_and_never_ok() {
     let db = TestDb::new().await;
     let mut hog = Vec::new();
-    for _ in 0..db.config.database_connections {
-        hog.push(db.pool().acquire().await.expect("a connection"));
+    let pool = &db.database.work_pool;
+    for _ in 0..pool.options().get_max_connections() {
+        hog.push(pool.acquire().await.expect("a connection"));
     }
     let outcome = db.store.submit(db.new_job(echo())).await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
@@ -281,7 +285,7 @@ async fn a_begin_that_is_dropped_in_flight_takes_no_later_write_with_it() {
     let db = TestDb::new().await;
     // The future is dropped after one poll more each time, until it comes to its end by itself.
     for polls in 1.. {
-        let mut begin = Box::pin(db.pool().begin());
+        let mut begin = Box::pin(db.database.work_pool.begin());
         let mut context = Context::from_waker(Waker::noop());
         let mut finished = false;
         for _ in 0..polls {
@@ -371,5 +375,77 @@ async fn payload_and_result_must_fit_their_kind_and_an_inactive_kind_takes_no_ne
         .await;
         assert_eq!((&done["status"], &done["attempt"]), (&json!(status), &json!(1)));
         assert_eq!(done["error"]["details"]["pointers"], pointers);
+    }
+}
+
+/// Forty submits of which some are under way when `fault` happens; the outcome of each.
+async fn submits_under(
+    fault: impl Fn(&Proxy),
+    then: impl Fn(&Proxy),
+) -> (TestDb, Vec<(Uuid, Result<(), Error>)>) {
+    let db = TestDb::new().await;
+    let proxy = Proxy::to_socket(&db.options()).await;
+    let through = db.opened_through(&proxy).await;
+    let mut blocker = db.session().await;
+    // Holds every key, so that the inserts wait in the midst of their execution.
+    sqlx::raw_sql("BEGIN").execute(&mut blocker).await.expect("begin");
+    sqlx::query(
+        "INSERT INTO submit_key SELECT 'default', 'k' || n, gen_random_uuid(), 'echo', '', now()
+         FROM generate_series(0, 39) AS n",
+    )
+    .execute(&mut blocker)
+    .await
+    .expect("hold");
+    let calls: Vec<_> = (0..40)
+        .map(|n| {
+            let new_job = through.new_job(request(&format!("k{n}"), json!({})));
+            let store = through.store.clone();
+            tokio::spawn(async move { (new_job.id, store.submit(new_job).await.map(drop)) })
+        })
+        .collect();
+    // Both writers have sent theirs.
+    db.until_sessions_wait(2).await;
+    fault(&proxy);
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.expect("rollback");
+    eventually("something was written", crate::support::SOON, async || {
+        (count(&db, "job").await > 0).then_some(())
+    })
+    .await;
+    then(&proxy);
+    let outcomes =
+        tokio::time::timeout(Duration::from_secs(60), join_all(calls)).await.expect("all are answered");
+    (db, outcomes.into_iter().map(|outcome| outcome.expect("task")).collect())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_on_the_way_is_asked_for_again() {
+    let (db, outcomes) = submits_under(Proxy::mute, |proxy| {
+        proxy.cut();
+        proxy.mend();
+    })
+    .await;
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    assert_eq!(count(&db, "job").await, 40);
+}
+
+#[tokio::test]
+async fn a_link_that_falls_silent_under_submits_stops_them_for_seconds_and_doubles_none() {
+    let (db, outcomes) = submits_under(Proxy::black_hole, |_| {}).await;
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    assert_eq!(count(&db, "job").await, 40);
+}
+
+#[tokio::test]
+async fn when_the_database_stays_away_nothing_that_was_written_is_called_unwritten() {
+    let (db, outcomes) = submits_under(Proxy::mute, Proxy::cut).await;
+    let written: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM job").fetch_all(db.pool()).await.expect("ids");
+    assert!(!written.is_empty());
+    for (id, outcome) in &outcomes {
+        match outcome {
+            Err(Error::UnknownOutcome { .. }) => {}
+            Err(Error::Unavailable { .. }) => assert!(!written.contains(id), "{id} was written"),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -118,20 +118,25 @@ impl TestDb {
         })
         .await;
         admin.close().await.expect("close");
-        TestDb::open(name).await
+        TestDb::open(name.clone(), url(&name)).await
     }
 
-    async fn open(name: String) -> TestDb {
-        let overrides = Overrides { database_url: Some(url(&name)), ..Overrides::default() };
+    async fn open(name: String, url: String) -> TestDb {
+        let overrides = Overrides { database_url: Some(url), ..Overrides::default() };
         let config = Config::load(&overrides).expect("configuration");
         let database = jobql::postgres::open(&config).await.expect("database");
-        let store = Store::new(database.pool.clone(), database.orm.clone());
+        let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
         TestDb { store, database, config, name }
     }
 
     /// The same database as another process sees it: own pool, own store.
     pub async fn opened_again(&self) -> TestDb {
-        TestDb::open(self.name.clone()).await
+        TestDb::open(self.name.clone(), self.url()).await
+    }
+
+    /// The same by way of a proxy.
+    pub async fn opened_through(&self, proxy: &proxy::Proxy) -> TestDb {
+        TestDb::open(self.name.clone(), proxy.url(&self.url())).await
     }
 
     /// For `--database-url`.

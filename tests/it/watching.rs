@@ -404,3 +404,26 @@ async fn waiting_for_the_end_answers_at_the_end_or_when_the_time_is_over() {
     assert_eq!(done.expect("wait").expect("a job").status, JobStatus::Done);
     assert!(watching.events.await_terminal(&ANYONE, Uuid::now_v7(), SOON).await.expect("wait").is_none());
 }
+
+#[tokio::test]
+async fn a_feed_misses_nothing_of_a_gap_in_which_very_many_jobs_changed() {
+    let db = TestDb::new().await;
+    let watching = Watching::start(&db).await;
+    let filter = EventFilter { client_id: Some("target".to_owned()), ..EventFilter::default() };
+    let mut feed = Followed { stream: watching.events.follow_jobs(&ANYONE, filter) };
+    let pid = listening(&db).await;
+    // In one transaction, so that nobody listens at its commit.
+    sqlx::query(
+        "WITH gone AS MATERIALIZED (SELECT pg_terminate_backend($1, 5000))
+         INSERT INTO job (id, client_id, request_id, kind, queue, display_name, status, priority, level, payload,
+                          max_attempts, timeout_seconds)
+         SELECT gen_random_uuid(), CASE n WHEN 7000 THEN 'target' ELSE 'other' END, n::text, 'echo', 'default', 'x',
+                'PENDING', 1, 1, '{}', 5, 300
+         FROM gone, generate_series(1, 15000) AS n",
+    )
+    .bind(pid)
+    .execute(db.pool())
+    .await
+    .expect("a flood");
+    assert_eq!(feed.next_in(JobStatus::Pending).await, 1);
+}

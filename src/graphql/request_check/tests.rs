@@ -5,11 +5,11 @@ use super::*;
 
 fn check(query: &str, variables: serde_json::Value) -> Result<CheckedRequest, String> {
     let raw = RawRequest {
-        query: query.to_owned(),
+        query: Some(query.to_owned()),
         variables: variables.as_object().cloned().unwrap(),
         ..RawRequest::default()
     };
-    let checked = RequestCheck::new(&super::super::sdl()).check(raw);
+    let checked = RequestCheck::new(&super::super::sdl(), Arc::default()).check(raw);
     checked.map_err(|error| code_of(&error).unwrap().to_owned())
 }
 
@@ -46,10 +46,10 @@ fn a_missing_or_ill_typed_variable_is_found_before_anything_executes() {
 fn the_operation_must_be_clear() {
     let two = "query a { jobKinds { name } } query b { jobKinds { name } }";
     assert_eq!(code(two, json!({})), "GRAPHQL_VALIDATION_FAILED");
-    let check = RequestCheck::new(&super::super::sdl());
+    let check = RequestCheck::new(&super::super::sdl(), Arc::default());
     let named = |name: &str| {
         let operation_name = Some(name.to_owned());
-        check.check(RawRequest { query: two.to_owned(), operation_name, ..RawRequest::default() })
+        check.check(RawRequest { query: Some(two.to_owned()), operation_name, ..RawRequest::default() })
     };
     assert!(named("b").is_ok());
     assert!(named("c").is_err() && named("").is_err());
@@ -57,8 +57,9 @@ fn the_operation_must_be_clear() {
 
 #[test]
 fn syntax_errors_have_a_place() {
-    let check = RequestCheck::new("");
-    let error = check.check(RawRequest { query: "{ a".to_owned(), ..RawRequest::default() }).unwrap_err();
+    let check = RequestCheck::new("", Arc::default());
+    let error =
+        check.check(RawRequest { query: Some("{ a".to_owned()), ..RawRequest::default() }).unwrap_err();
     assert_eq!(code_of(&error), Some("GRAPHQL_PARSE_FAILED"));
     assert!(!error.locations.is_empty());
     assert_eq!(code("", json!({})), "GRAPHQL_PARSE_FAILED");

@@ -3,10 +3,14 @@
 /// A reason, with its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Close {
+    /// A text message that is not UTF-8. 1007.
+    NotText,
     /// Too large a message. 1009.
     TooLarge,
     /// The server stops or restarts; come back. 1012.
     ShuttingDown,
+    /// The peer does not read what it is sent. 1013.
+    NotReading,
     /// Not a message of the protocol. 4400.
     Invalid(String),
     /// `subscribe` before the acknowledgement. 4401.
@@ -33,8 +37,10 @@ impl Close {
     /// The code of the close frame.
     pub fn code(&self) -> u16 {
         match self {
+            Close::NotText => 1007,
             Close::TooLarge => 1009,
             Close::ShuttingDown => 1012,
+            Close::NotReading => 1013,
             Close::Invalid(_) => 4400,
             Close::NotAcknowledged => 4401,
             Close::UnknownSubprotocol => 4406,
@@ -47,6 +53,8 @@ impl Close {
     /// The reason of the close frame, cut to what it can carry.
     pub fn reason(&self) -> String {
         let reason = match self {
+            Close::NotText => "Message is not UTF-8".to_owned(),
+            Close::NotReading => "Not reading".to_owned(),
             Close::TooLarge => "Message too large".to_owned(),
             Close::ShuttingDown => "Service restart".to_owned(),
             Close::Invalid(problem) => problem.clone(),

@@ -4,29 +4,14 @@
 //! that yields goes to the end. So a subscription with an event always ready gets one turn among the others' each.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use async_graphql::parser::types::OperationType;
-use async_graphql::{Response, ServerError};
 use futures_util::StreamExt;
 use futures_util::stream::{self, AbortHandle, BoxStream, SelectAll, abortable};
 
-use crate::graphql::error::internal;
 use crate::graphql::request_check::CheckedRequest;
 use crate::http::HttpState;
-
-/// What an operation yields.
-#[derive(Debug)]
-pub enum Yielded {
-    /// A result.
-    Response(Response),
-    /// It was found wrong before execution began, and has ended.
-    RequestErrors(Vec<ServerError>),
-    /// It has ended.
-    Complete,
-}
+use crate::http::execution::{self, Yielded};
 
 /// See the module.
 #[derive(Default)]
@@ -66,24 +51,7 @@ impl Operations {
 
     /// Starts an operation.
     pub fn start(&mut self, id: String, state: &HttpState, checked: CheckedRequest) {
-        let CheckedRequest { request, operation, state: progress } = checked;
-        let responses = if operation == OperationType::Mutation {
-            // What a mutation has begun it must finish, also when it is stopped or the socket goes.
-            let schema = state.schema.clone();
-            let run = state.tasks.spawn(async move { schema.execute(request).await });
-            stream::once(async move { run.await.unwrap_or_else(|_| panicked()) }).boxed()
-        } else {
-            let caught = AssertUnwindSafe(state.schema.execute_stream(request)).catch_unwind();
-            caught.map(|response| response.unwrap_or_else(|_| panicked())).boxed()
-        };
-        let yielded = responses.map(move |response| {
-            if progress.execution_began.load(Ordering::Relaxed) {
-                Yielded::Response(response)
-            } else {
-                Yielded::RequestErrors(response.errors)
-            }
-        });
-        self.add(id.into(), yielded.boxed());
+        self.add(id.into(), execution::run(state, checked));
     }
 
     fn add(&mut self, id: Arc<str>, yielded: BoxStream<'static, Yielded>) {
@@ -124,12 +92,10 @@ impl Operations {
     }
 }
 
-fn panicked() -> Response {
-    Response::from_errors(vec![internal("a resolver panicked")])
-}
-
 #[cfg(test)]
 mod tests {
+    use async_graphql::Response;
+
     use super::*;
 
     fn responses(count: usize) -> BoxStream<'static, Yielded> {

@@ -15,6 +15,8 @@ enum Way {
     Cut,
     /// What is under way stays open and carries nothing; new connections work.
     BlackHole,
+    /// What clients send arrives, and nothing comes back.
+    Mute,
 }
 
 /// See the module.
@@ -67,6 +69,18 @@ impl Proxy {
         self.way.send_replace(Way::Open);
     }
 
+    /// Lets no answer through any more.
+    pub fn mute(&self) {
+        self.way.send_replace(Way::Mute);
+    }
+
+    /// For `--database-url`, given that of the database behind.
+    pub fn url(&self, url: &str) -> String {
+        let name = url.rsplit('/').next().expect("a database");
+        let user = url.trim_start_matches("postgres://").split('@').next().expect("a user");
+        format!("postgres://{user}@127.0.0.1:{}/{name}", self.port)
+    }
+
     /// Keeps the present connections open and silent.
     pub fn black_hole(&self) {
         self.way.send_replace(Way::BlackHole);
@@ -80,7 +94,7 @@ async fn carry(mut client: TcpStream, mut server: UnixStream, mut way: watch::Re
         tokio::select! {
             changed = way.changed() => match (changed, *way.borrow()) {
                 (Err(_), _) | (Ok(()), Way::Cut) => return,
-                (Ok(()), Way::Open) => {}
+                (Ok(()), Way::Open | Way::Mute) => {}
                 // Holds both ends open and reads neither.
                 (Ok(()), Way::BlackHole) => break,
             },
@@ -89,6 +103,7 @@ async fn carry(mut client: TcpStream, mut server: UnixStream, mut way: watch::Re
                 _ => return,
             },
             read = server.read(&mut from_server) => match read {
+                Ok(1..) if *way.borrow() == Way::Mute => {}
                 Ok(1..) => if client.write_all(&from_server[..read.unwrap_or(0)]).await.is_err() { return },
                 _ => return,
             },
