@@ -14,6 +14,7 @@ mod kinds;
 mod overrides;
 mod trusted_documents;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,9 @@ pub struct Config {
     /// The queues that this process takes jobs from, in turn and in this order; by default all that its kinds have, by
     /// name. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
     pub queues: Vec<String>,
+    /// By queue, the seconds, 1 to 2,678,400, after which a job that is ready goes to the front of all priorities; none by
+    /// default. In the file a table `[ageing]`, the same for all processes. Short ones make priorities meaningless.
+    pub ageing: BTreeMap<String, i32>,
     /// How logs are written; text by default.
     pub log_format: LogFormat,
     /// Seconds of silence after which a worker counts as lost and its jobs go to others, 5 to 3,600; 30 by
@@ -200,6 +204,7 @@ impl Config {
                 error_days: keep_error.days(30)?,
                 cancelled_days: keep_cancelled.days(30)?,
             },
+            ageing: file.ageing(&kinds)?,
             queues: file.queues(&o.queues, &kinds)?,
             kinds,
             listen: listen.address()?,
@@ -259,7 +264,9 @@ struct Table {
     retention_error_days: Option<Scalar>,
     retention_cancelled_days: Option<Scalar>,
     #[serde(default)]
-    kinds: std::collections::BTreeMap<String, kinds::KindTable>,
+    ageing: BTreeMap<String, i64>,
+    #[serde(default)]
+    kinds: BTreeMap<String, kinds::KindTable>,
 }
 
 /// A value of the file before it is checked, so that a wrong type is told like any other bad value.
@@ -312,6 +319,22 @@ impl File {
             (None, None) => Given::Nowhere,
         };
         Setting { key, value, file: self }
+    }
+
+    /// The queues that age their jobs.
+    fn ageing(&self, kinds: &Kinds) -> Result<BTreeMap<String, i32>, ConfigError> {
+        let (known, mut ageing) = (kinds.queues(), BTreeMap::new());
+        for (queue, seconds) in &self.table.ageing {
+            let key = format!("ageing.{queue}");
+            if !known.contains(queue.as_str()) {
+                return Err(self.error(&key, "no kind has this queue"));
+            }
+            let allowed = i32::try_from(*seconds).ok().filter(|seconds| (1..=2_678_400).contains(seconds));
+            let seconds =
+                allowed.ok_or_else(|| self.error(&key, format!("{seconds} is not from 1 to 2678400")))?;
+            ageing.insert(queue.clone(), seconds);
+        }
+        Ok(ageing)
     }
 
     /// The queues to serve; all of the kinds' where none are named.

@@ -7,6 +7,7 @@
 pub mod callbacks;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A callback is sent within so long of the job's end.
 const DELIVER_EVERY: Duration = Duration::from_secs(1);
 
+/// A job that has waited too long goes to the front within so long.
+const AGE_EVERY: Duration = Duration::from_secs(2);
+
 /// Starts the loops; they run on `tasks` until `shutdown`.
 pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let retention = config.retention;
@@ -46,6 +50,18 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
     tasks.spawn(repeat("prune finished jobs", PRUNE_EVERY, shutdown.clone(), move || {
         prune(pruning.clone(), retention)
     }));
+    if !config.ageing.is_empty() {
+        let (ageing, queues) = (store.clone(), Arc::new(config.ageing.clone()));
+        tasks.spawn(repeat("age queues", AGE_EVERY, shutdown.clone(), move || {
+            let (store, queues) = (ageing.clone(), queues.clone());
+            async move {
+                for (queue, seconds) in queues.iter() {
+                    store.age_queue(queue, *seconds).await?;
+                }
+                Ok(())
+            }
+        }));
+    }
     let sampling = store.clone();
     tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
         let store = sampling.clone();

@@ -7,6 +7,7 @@
 //!
 //! Submits, ends of attempts and progress meet in [`group::GroupWriter`]s, which commit many rows in one statement.
 
+pub mod age;
 pub mod bulk;
 pub mod callback;
 pub mod cancel;

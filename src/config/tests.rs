@@ -199,6 +199,15 @@ fn a_table_changes_a_builtin_kind_or_makes_another() {
 }
 
 #[test]
+fn ageing_is_off_unless_set_for_a_queue_that_exists() {
+    assert!(Folder::with("").load().unwrap().ageing.is_empty());
+    let config = Folder::with("[ageing]\ndefault = 600\n").load().unwrap();
+    assert_eq!(config.ageing.get("default"), Some(&600));
+    assert_eq!(refused("[ageing]\ndefault = 0\n").key, "ageing.default");
+    assert_eq!(refused("[ageing]\nother = 600\n").key, "ageing.other");
+}
+
+#[test]
 fn nought_days_of_retention_is_for_ever() {
     let config = Folder::with("retention_done_days = 0\nretention_error_days = 1\n").load().unwrap();
     assert_eq!((config.retention.done_days, config.retention.error_days), (None, Some(1)));

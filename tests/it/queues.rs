@@ -233,3 +233,30 @@ async fn a_worker_serves_the_queues_that_it_is_told_to_and_a_resumed_queue_wakes
     done(&held).await;
     drop(other);
 }
+
+#[tokio::test]
+async fn a_job_that_has_waited_too_long_goes_first_and_its_position_says_so() {
+    let db = TestDb::new().await;
+    let mut ids = Vec::new();
+    for priority in [9, 7, 9, 1, 0] {
+        ids.push(db.submit(Submission { priority: Some(priority), ..echo() }).await.id);
+    }
+    assert_eq!(db.store.age_queue(QUEUE, 60).await.expect("age"), 0, "none has waited");
+    sqlx::query("UPDATE job SET run_at = run_at - interval '2 minutes' WHERE id = ANY($1)")
+        .bind(vec![ids[0], ids[1]])
+        .execute(db.pool())
+        .await
+        .expect("by hand");
+    assert_eq!(db.store.age_queue("other", 60).await.expect("age"), 0);
+    assert_eq!(db.store.age_queue(QUEUE, 600).await.expect("age"), 0);
+    assert_eq!(db.store.age_queue(QUEUE, 60).await.expect("age"), 2);
+    assert_eq!(db.store.age_queue(QUEUE, 60).await.expect("age"), 0, "once");
+    let aged = db.job(ids[0]).await;
+    assert_eq!((aged.priority, aged.level), (9, 0));
+    let positions = db.store.positions(&crate::support::ANYONE, &ids).await.expect("positions");
+    let order = [ids[0], ids[1], ids[4], ids[3], ids[2]];
+    let told: Vec<Option<i64>> = order.iter().map(|id| positions[id].position()).collect();
+    assert_eq!(told, [Some(1), Some(2), Some(3), Some(4), Some(5)]);
+    let claimed = db.claim(db.worker(30).await, 5).await;
+    assert_eq!(claimed.iter().map(|job| job.lease.job_id).collect::<Vec<_>>(), order);
+}
