@@ -129,6 +129,12 @@ async fn root() -> &'static str {
 }
 
 async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> Response {
+    if !origin::names_this_machine(request.headers()) {
+        let problem =
+            "the Host header names another machine; there are no tokens, so only this one is served";
+        let refused = Answer::Refused(StatusCode::FORBIDDEN, Code::Forbidden.error(problem));
+        return refused.into_response(MediaType::Json);
+    }
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(state, request).await;
     }

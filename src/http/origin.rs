@@ -22,6 +22,14 @@ pub fn is_allowed(headers: &HeaderMap) -> bool {
     same_host || is_loopback(host_of(authority))
 }
 
+/// True when the request names this machine, or no host at all as only old programs do. While there are no tokens,
+/// being on this machine is all that lets one in, and a page from elsewhere whose name was made to lead here (DNS
+/// rebinding) would be of one origin with us; its requests carry its own name.
+pub fn names_this_machine(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::HOST)
+        || text_header(headers, header::HOST).is_some_and(|host| is_loopback(host_of(host)))
+}
+
 /// Without the port, and an IPv6 address without its brackets.
 fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[') {
@@ -46,6 +54,22 @@ mod tests {
         headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
         headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
         is_allowed(&headers)
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_lead_here_is_not_this_machine() {
+        let names = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+            names_this_machine(&headers)
+        };
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080"] {
+            assert!(names(host), "{host}");
+        }
+        for host in ["evil.example:8080", "localhost.evil.example", "192.168.0.7:8080", ""] {
+            assert!(!names(host), "{host}");
+        }
+        assert!(names_this_machine(&HeaderMap::new()));
     }
 
     #[test]

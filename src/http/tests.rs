@@ -178,7 +178,7 @@ async fn statuses_follow_the_table() {
 async fn a_chunked_body_is_bounded_too() {
     let server = server().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     // It never ends; the server may answer, and close, before all of it is written.
     for _ in 0..50 {
@@ -292,7 +292,7 @@ async fn a_head_that_does_not_come_and_one_without_end_are_given_up() {
     let server = server().await;
     let slow = async {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(b"POST /graphql HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        stream.write_all(b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await.unwrap();
         let began = Instant::now();
         let mut answer = Vec::new();
         // Some answer with a status before the end, some do not.
@@ -301,7 +301,7 @@ async fn a_head_that_does_not_come_and_one_without_end_are_given_up() {
     };
     let endless = async {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(b"GET /graphql HTTP/1.1\r\nHost: x\r\nX-Long: ").await.unwrap();
+        stream.write_all(b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nX-Long: ").await.unwrap();
         let mut sent = 0;
         while stream.write_all(&[b'a'; 4_096]).await.is_ok() {
             sent += 4_096;
@@ -422,7 +422,7 @@ async fn a_shutdown_closes_sockets_and_lets_requests_finish() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let body = json!({ "query": "{ jobKinds { name } }" }).to_string();
     let head = format!(
-        "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();

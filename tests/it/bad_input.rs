@@ -213,6 +213,14 @@ async fn documents_that_cannot_run_say_so_before_anything_runs() {
             "GRAPHQL_VALIDATION_FAILED",
         ),
         (
+            format!("mutation ($k: String) {{ a: {submit} submitJob(input: {{kind: $k}}) {{ created }} }}"),
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+        (
+            format!("mutation {{ {} }}", (0..31).map(|n| format!("a{n}: {submit} ")).collect::<String>()),
+            "QUERY_TOO_COMPLEX",
+        ),
+        (
             "mutation { submitJob(input: {kind: \"echo\", payload: {a: 1, a: 2}}) { job { id } } }"
                 .to_owned(),
             "INVALID_PAYLOAD",
