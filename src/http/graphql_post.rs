@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
@@ -16,6 +16,10 @@ use crate::graphql::error::Code;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read all the same, so that its client can hear the answer.
+const MAX_PASSED_OVER: usize = 64 << 20;
+/// And for how long.
+const PASS_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// Room that is made for a body before it has arrived, whatever its length is said to be.
 const FIRST_ROOM: usize = 64 << 10;
 
@@ -49,17 +53,36 @@ async fn read(body: Body, announced: Option<usize>, limit: usize) -> Result<Vec<
         let message = format!("the body is larger than {limit} bytes");
         Answer::Refused(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge.error(message))
     };
+    let mut chunks = body.into_data_stream();
     if announced.is_some_and(|announced| announced > limit) {
+        pass_over(&mut chunks).await;
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(FIRST_ROOM));
-    let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Answer::bad_request("the body broke off"))?;
         if bytes.len() + chunk.len() > limit {
+            drop(bytes);
+            pass_over(&mut chunks).await;
             return Err(too_large());
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// Reads on for a while without keeping anything. A connection that is closed while its client still sends is reset,
+/// and the client sees a broken pipe in place of the answer.
+async fn pass_over(chunks: &mut BodyDataStream) {
+    let mut passed = 0;
+    let passing = async {
+        while let Some(Ok(chunk)) = chunks.next().await {
+            passed += chunk.len();
+            if passed > MAX_PASSED_OVER {
+                break;
+            }
+        }
+    };
+    // Out of time or not: the answer is the same.
+    let _ = tokio::time::timeout(PASS_OVER_WITHIN, passing).await;
 }

@@ -4,6 +4,7 @@
 pub mod process;
 pub mod proxy;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -51,6 +52,8 @@ static CLUSTER: LazyLock<PgConnectOptions> = LazyLock::new(|| {
             let mut watcher = Command::new("sh")
                 .args(["-c", CLEAN_UP, &pid, &folder.display().to_string()])
                 .stdin(Stdio::piped())
+                // A signal to the group of the tests must not end it before its work is done.
+                .process_group(0)
                 .spawn()
                 .expect("a shell");
             let held_open = watcher.stdin.take();
