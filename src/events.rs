@@ -70,6 +70,11 @@ impl Events {
         events
     }
 
+    /// True while notifications are known to arrive; else changes are polled for.
+    pub fn is_listening(&self) -> bool {
+        self.hub.is_listening()
+    }
+
     /// Ends every `await_terminal`, now and later: the process is about to stop.
     pub fn end_waits(&self) {
         self.waits_ended.cancel();

@@ -99,6 +99,8 @@ struct State {
     listening: bool,
     /// What was missed has not been read to its end; a ping says nothing about it.
     catching_up: bool,
+    /// How long the latest look for what feeds may have missed took.
+    look_took: Duration,
     /// All that ended below it has been heard or read.
     horizon: Option<Horizon>,
 }
@@ -207,6 +209,11 @@ impl Hub {
         self.wake.notify_one();
     }
 
+    /// A ping has come through, and the listener has not been lost since.
+    pub(super) fn is_listening(&self) -> bool {
+        self.state().listening
+    }
+
     /// Nobody listens; the hub polls.
     pub(super) fn listener_lost(&self) {
         self.state().listening = false;
@@ -218,7 +225,11 @@ impl Hub {
         let mut delivered = Delivered::default();
         let mut polled_at = Instant::now();
         loop {
-            let poll_every = if self.state().listening { RECONCILE_EVERY } else { POLL_EVERY };
+            let poll_every = {
+                let state = self.state();
+                // Looking for what feeds may have missed reads the whole table; it gets a tenth of the time.
+                if state.listening { RECONCILE_EVERY } else { POLL_EVERY.max(state.look_took * 10) }
+            };
             tokio::select! {
                 () = self.wake.notified() => {}
                 // Counted from the last poll, however often marks wake us in between.
@@ -286,6 +297,7 @@ impl Hub {
         if marked.missed {
             // Taken before the rows are read: what is written between the two is then looked at once more.
             let next = store.horizon().await?;
+            let began_at = Instant::now();
             let anyone = !self.state().feeds.is_empty();
             if let (Some(horizon), true) = (horizon, anyone) {
                 let mut after = Uuid::nil();
@@ -300,6 +312,7 @@ impl Hub {
                 }
             }
             let mut state = self.state();
+            state.look_took = began_at.elapsed();
             state.horizon = state.horizon.max(Some(next));
             state.catching_up = state.marked.missed;
         }

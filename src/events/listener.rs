@@ -3,7 +3,7 @@
 //! A library listener that reconnects by itself hides what was missed meanwhile, and a half-open link looks like
 //! silence. So: on anything but a notification the connection is thrown away; a new one listens, and only then
 //! everything watched is read again. Every ten seconds a ping goes through the database and back to us; when it
-//! does not come within five, the link counts as dead. Nothing missed is looked for here: the hub does that when
+//! does not come within four, the link counts as dead. Nothing missed is looked for here: the hub does that when
 //! it is told of the gap.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ const LOG_CHANNEL: &str = "jobql_log";
 const CANCEL_CHANNEL: &str = "jobql_cancel";
 
 const PING_EVERY: Duration = Duration::from_secs(10);
-const PONG_WITHIN: Duration = Duration::from_secs(5);
+const PONG_WITHIN: Duration = Duration::from_secs(4);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const RECONNECT_AFTER: Duration = Duration::from_millis(250);
 

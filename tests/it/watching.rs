@@ -29,8 +29,13 @@ impl Watching {
     /// Listening, and done with its first look at everything.
     async fn start(db: &TestDb) -> Watching {
         let watching = Watching::with_listener(db, db.database.listen_options()).await;
-        listening(db).await;
+        watching.hears().await;
         watching
+    }
+
+    /// Returns once notifications are known to arrive, so that nothing is polled for.
+    async fn hears(&self) {
+        eventually("a ping comes through", SOON, async || self.events.is_listening().then_some(())).await;
     }
 
     async fn with_listener(db: &TestDb, options: PgConnectOptions) -> Watching {
@@ -312,7 +317,7 @@ async fn a_half_open_link_is_noticed_within_sixteen_seconds() {
     let db = TestDb::new().await;
     let proxy = Proxy::to_socket(&db.options()).await;
     let watching = Watching::with_listener(&db, proxy.options(db.database.listen_options())).await;
-    listening(&db).await;
+    watching.hears().await;
     let job = db.submit(echo()).await;
     let mut followed = watching.follow(job.id).await;
     assert_eq!(followed.next().await, Some((JobStatus::Pending, 1)));
@@ -328,7 +333,7 @@ async fn an_outage_of_35_seconds_loses_no_change() {
     let db = TestDb::new().await;
     let proxy = Proxy::to_socket(&db.options()).await;
     let watching = Watching::with_listener(&db, proxy.options(db.database.listen_options())).await;
-    listening(&db).await;
+    watching.hears().await;
     let job = db.submit(echo()).await;
     let mut followed = watching.follow(job.id).await;
     let mut feed = Followed { stream: watching.events.follow_jobs(&ANYONE, EventFilter::default()) };

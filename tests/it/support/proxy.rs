@@ -92,6 +92,8 @@ async fn carry(mut client: TcpStream, mut server: UnixStream, mut way: watch::Re
     let (mut from_client, mut from_server) = ([0; 8192], [0; 8192]);
     loop {
         tokio::select! {
+            // What came later than a change of the way must not slip through before it.
+            biased;
             changed = way.changed() => match (changed, *way.borrow()) {
                 (Err(_), _) | (Ok(()), Way::Cut) => return,
                 (Ok(()), Way::Open | Way::Mute) => {}
