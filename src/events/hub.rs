@@ -193,7 +193,10 @@ impl Hub {
     pub(super) fn heard_up_to(&self, horizon: Horizon) {
         let mut state = self.state();
         // Only now is it known that notifications arrive: a listener behind a pooler connects and hears nothing.
-        state.listening = true;
+        if !std::mem::replace(&mut state.listening, true) {
+            // The hub waits for its next poll, which need not be so soon any more.
+            self.wake.notify_one();
+        }
         if state.catching_up {
             return;
         }
