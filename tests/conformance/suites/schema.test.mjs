@@ -51,7 +51,7 @@ test('graphql-eslint: schema-recommended and the rules of Relay', async () => {
             'error',
             {
               exceptions: {
-                types: ['JobAttempt', 'JobError', 'JobKind', 'JobLoad', 'JobLogLine', 'JobProgress', 'KindStatus', 'PageInfo']
+                types: ['Callback', 'JobAttempt', 'JobError', 'JobKind', 'JobLoad', 'JobLogLine', 'JobProgress', 'KindStatus', 'PageInfo']
                   .concat(['Queue', 'QueuePosition', 'StatusCounts', 'Viewer']),
                 suffixes: ['Connection', 'Edge', 'Payload'],
               },

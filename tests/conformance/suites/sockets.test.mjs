@@ -162,7 +162,7 @@ describe('sockets', { concurrency: false }, () => {
     socket.on('error', () => (closed = true));
     const key = Buffer.from('0123456789abcdef').toString('base64');
     socket.write(
-      `GET /graphql HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
+      `GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
         `Sec-WebSocket-Key: ${key}\r\nSec-WebSocket-Protocol: ${SUBPROTOCOL}\r\n\r\n`,
     );
     await new Promise((go) => socket.once('data', go));
