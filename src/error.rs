@@ -20,11 +20,11 @@ pub enum Error {
         /// What was asked for.
         id: String,
     },
-    /// It is for operators.
-    #[error("{what} can be seen and changed by operators only")]
+    /// Whoever asks may not.
+    #[error("{problem}")]
     Forbidden {
-        /// `queues`, `workers`, …
-        what: &'static str,
+        /// What they may not, and who may.
+        problem: String,
     },
     /// An argument is out of its range.
     #[error("{field}: {problem}")]
@@ -118,6 +118,11 @@ impl Error {
     /// An argument is out of its range.
     pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::InvalidInput { field: field.into(), problem: problem.into() }
+    }
+
+    /// Whoever asks may not.
+    pub fn forbidden(problem: impl Into<String>) -> Error {
+        Error::Forbidden { problem: problem.into() }
     }
 
     /// No such job for this viewer.

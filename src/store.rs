@@ -29,6 +29,7 @@ pub mod prune;
 pub mod queue;
 pub mod read;
 pub mod retry;
+mod sight;
 pub mod submit;
 pub mod sweep;
 pub mod update;

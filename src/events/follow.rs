@@ -74,7 +74,7 @@ impl Events {
         filter: EventFilter,
     ) -> BoxStream<'static, Result<Arc<job::Model>>> {
         let viewer = viewer.clone();
-        let wants = move |job: &job::Model| viewer.may_see(&job.client_id) && filter.matches(job);
+        let wants = move |job: &job::Model| viewer.may_see(&job.client_id, &job.kind) && filter.matches(job);
         let subscription = Subscription::open(self, Box::new(wants));
         stream::unfold(Some(subscription), |open| async move {
             let subscription = open?;

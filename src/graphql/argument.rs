@@ -33,12 +33,12 @@ pub fn wait(seconds: Option<i32>) -> Result<Duration> {
     Ok(Duration::from_secs(seconds.unsigned_abs().into()))
 }
 
-/// A client id that filters; any that could exist is allowed.
+/// A client id that filters; any that could exist is allowed, but for a client only its own.
 ///
 /// # Errors
-/// `InvalidInput` naming the argument.
-pub fn id_filter(argument: &str, given: Option<String>) -> Result<Option<String>> {
-    given.map(|given| checked_id(argument, given)).transpose()
+/// `InvalidInput`, `Forbidden`, naming the argument.
+pub fn client_filter(viewer: &Viewer, argument: &str, given: Option<String>) -> Result<Option<String>> {
+    given.map(|given| viewer.may_name_client(argument, checked_id(argument, given)?)).transpose()
 }
 
 /// Names that filter; an empty list is allowed and matches nothing.
@@ -75,7 +75,20 @@ pub fn priority(given: Option<i32>) -> Result<Option<i16>> {
 pub fn for_operators(viewer: &Viewer, what: &'static str) -> Result<()> {
     match viewer {
         Viewer::Operator => Ok(()),
-        Viewer::Client(_) => Err(Error::Forbidden { what }),
+        Viewer::Client(_) | Viewer::Worker(_) => {
+            Err(Error::forbidden(format!("{what} can be seen and changed by operators only")))
+        }
+    }
+}
+
+/// Refuses all but workers, and operators, who may do what a worker does for every kind.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn for_workers(viewer: &Viewer) -> Result<()> {
+    match viewer {
+        Viewer::Operator | Viewer::Worker(_) => Ok(()),
+        Viewer::Client(_) => Err(Error::forbidden("jobs can be worked on with a worker's token only")),
     }
 }
 
@@ -113,6 +126,7 @@ mod tests {
         assert_eq!(names_filter("kind", Some(vec![])).unwrap(), Some(vec![]));
         assert_eq!(field(names_filter("kind", Some(vec!["a".to_owned(), String::new()]))), "kind[1]");
         assert_eq!(field(names_filter("queue", Some(vec!["a".to_owned(); 201]))), "queue");
-        assert_eq!(field(id_filter("clientId", Some("a\0".to_owned()))), "clientId");
+        let nul = Some("a\0".to_owned());
+        assert_eq!(field(client_filter(&Viewer::Operator, "clientId", nul)), "clientId");
     }
 }

@@ -41,8 +41,13 @@ impl CursorSeal {
         if let Some(status) = &mut status {
             status.sort_unstable();
         }
+        let of_viewer = match viewer {
+            Viewer::Operator => json!(null),
+            Viewer::Client(own) => json!(own),
+            Viewer::Worker(scope) => json!(scope.kinds),
+        };
         let list = json!([
-            viewer.client_id(),
+            of_viewer,
             ids,
             status,
             client_id,

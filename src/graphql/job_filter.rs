@@ -7,6 +7,7 @@ use super::date_time::DateTime;
 use super::job_status::JobStatus;
 use super::queue_position::int;
 use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
 use crate::store::bulk::BulkOutcome;
 use crate::store::list::JobFilter as StoredFilter;
 
@@ -38,8 +39,8 @@ impl JobFilter {
     /// The filter, checked.
     ///
     /// # Errors
-    /// `InvalidInput` naming the part.
-    pub fn checked(self) -> Result<StoredFilter> {
+    /// `InvalidInput`, `Forbidden`, naming the part.
+    pub fn checked(self, viewer: &Viewer) -> Result<StoredFilter> {
         if let Some(ids) = self.ids.as_ref().filter(|ids| ids.len() > MAX_IDS) {
             let problem = format!("has {} entries; at most {MAX_IDS} are allowed", ids.len());
             return Err(Error::invalid("filter.ids", problem));
@@ -51,7 +52,7 @@ impl JobFilter {
         Ok(StoredFilter {
             ids: ids.transpose()?,
             status: self.status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
-            client_id: argument::id_filter("filter.clientId", self.client_id)?,
+            client_id: argument::client_filter(viewer, "filter.clientId", self.client_id)?,
             kind: argument::names_filter("filter.kind", self.kind)?,
             queue: argument::names_filter("filter.queue", self.queue)?,
             workflow_id: self.workflow_id.map(|id| argument::job_id("filter.workflowId", &id)).transpose()?,

@@ -206,7 +206,7 @@ async fn change_jobs(
     dry_run: Option<bool>,
 ) -> Result<BulkPayload> {
     let (store, viewer) = (&ctx.data::<Parts>()?.store, ctx.data::<Viewer>()?);
-    let filter = filter.checked()?;
+    let filter = filter.checked(viewer)?;
     let outcome = match dry_run {
         Some(true) => store.count_changeable(viewer, &filter, action).await?,
         Some(false) | None => store.change_jobs(viewer, filter, action).await?,

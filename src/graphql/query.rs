@@ -67,10 +67,11 @@ impl Query {
         #[graphql(desc = "The client that submitted it.")] client_id: String,
         #[graphql(desc = "The client's own id for the submit.")] request_id: String,
     ) -> Result<Option<Job>> {
-        let client_id = checked_id("clientId", client_id)?;
+        let viewer = ctx.data::<Viewer>()?;
+        let client_id = viewer.may_name_client("clientId", checked_id("clientId", client_id)?)?;
         let request_id = checked_id("requestId", request_id)?;
         let store = &ctx.data::<Parts>()?.store;
-        Ok(store.job_by_request(ctx.data::<Viewer>()?, &client_id, &request_id).await?.map(Job::from))
+        Ok(store.job_by_request(viewer, &client_id, &request_id).await?.map(Job::from))
     }
 
     /// Newest first, by id. Arguments combine with AND. An omitted or null filter does not filter; an empty list
@@ -96,7 +97,7 @@ impl Query {
         let filter = JobFilter {
             ids: None,
             status: status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
-            client_id: argument::id_filter("clientId", client_id)?,
+            client_id: argument::client_filter(viewer, "clientId", client_id)?,
             kind: argument::names_filter("kind", kind)?,
             queue: argument::names_filter("queue", queue)?,
             workflow_id: workflow_id.map(|id| argument::job_id("workflowId", &id)).transpose()?,

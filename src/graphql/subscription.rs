@@ -106,7 +106,7 @@ pub(super) async fn updates(
     asked: JobUpdated,
 ) -> crate::error::Result<BoxStream<'static, crate::error::Result<Arc<job::Model>>>> {
     let filter = EventFilter {
-        client_id: argument::id_filter("clientId", asked.client_id)?,
+        client_id: argument::client_filter(viewer, "clientId", asked.client_id)?,
         kind: argument::names_filter("kind", asked.kind)?,
         queue: argument::names_filter("queue", asked.queue)?,
         status: asked.status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),

@@ -10,7 +10,7 @@ pub struct Viewer {
     /// What they may do.
     #[graphql(complexity = 0)]
     scope: Scope,
-    /// Null for an operator.
+    /// The client whose jobs these are; null for an operator and for a worker.
     #[graphql(complexity = 0)]
     client_id: Option<String>,
 }
@@ -20,16 +20,18 @@ pub struct Viewer {
 pub enum Scope {
     /// Submit jobs, and see and change their own.
     Client,
+    /// See the jobs of some kinds, and work on them.
+    Worker,
     /// Everything.
     Operator,
 }
 
 impl From<&Who> for Viewer {
     fn from(who: &Who) -> Viewer {
-        let scope = match who {
-            Who::Operator => Scope::Operator,
-            Who::Client(_) => Scope::Client,
-        };
-        Viewer { scope, client_id: who.client_id().map(str::to_owned) }
+        match who {
+            Who::Operator => Viewer { scope: Scope::Operator, client_id: None },
+            Who::Client(own) => Viewer { scope: Scope::Client, client_id: Some(own.clone()) },
+            Who::Worker(_) => Viewer { scope: Scope::Worker, client_id: None },
+        }
     }
 }

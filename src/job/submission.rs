@@ -90,14 +90,15 @@ impl Submission {
     /// `UnknownKind`, `InvalidInput` naming the argument and its range, `InvalidPayload` with pointers to what does
     /// not fit the kind, `PayloadTooLarge`.
     pub fn check(self, viewer: &Viewer, kinds: &Kinds, max_payload_bytes: usize) -> Result<NewJob> {
+        viewer.may_change_jobs()?;
         let kind = kinds.get(&self.kind).ok_or_else(|| Error::UnknownKind(self.kind.clone()))?;
         if !kind.active {
             return Err(Error::invalid("kind", "is not active: it takes no new jobs"));
         }
-        let client_id = match (self.client_id, viewer.client_id()) {
-            (Some(given), _) => checked_id("clientId", given)?,
-            (None, Some(own)) => own.to_owned(),
-            (None, None) => DEFAULT_CLIENT_ID.to_owned(),
+        let client_id = match (self.client_id, viewer) {
+            (Some(given), _) => viewer.may_name_client("clientId", checked_id("clientId", given)?)?,
+            (None, Viewer::Client(own)) => own.clone(),
+            (None, Viewer::Operator | Viewer::Worker(_)) => DEFAULT_CLIENT_ID.to_owned(),
         };
         let payload_text = self.payload.to_string();
         if payload_text.len() > max_payload_bytes {

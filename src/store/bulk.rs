@@ -11,9 +11,9 @@ use sqlx::query::Query;
 use sqlx::{PgPool, Postgres, Row};
 use uuid::Uuid;
 
-use super::Store;
 use super::list::JobFilter;
 use super::submit::is_lost_to_another_transaction;
+use super::{Store, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -92,20 +92,25 @@ impl BulkAction {
 }
 
 /// `$1` to `$9`; a part that is null does not filter.
-const MATCHES: &str = "($1::uuid[] IS NULL OR id = ANY($1)) AND ($2::text[] IS NULL OR status = ANY($2))
-    AND ($3::text IS NULL OR client_id = $3) AND ($4::text IS NULL OR client_id = $4)
+fn matches(viewer: &Viewer) -> String {
+    format!(
+        "($1::uuid[] IS NULL OR id = ANY($1)) AND ($2::text[] IS NULL OR status = ANY($2))
+    AND {} AND ($4::text IS NULL OR client_id = $4)
     AND ($5::text[] IS NULL OR kind = ANY($5)) AND ($6::text[] IS NULL OR queue = ANY($6))
     AND ($7::uuid IS NULL OR workflow_id = $7)
-    AND ($8::timestamptz IS NULL OR created_at > $8) AND ($9::timestamptz IS NULL OR created_at < $9)";
+    AND ($8::timestamptz IS NULL OR created_at > $8) AND ($9::timestamptz IS NULL OR created_at < $9)",
+        sight::sees(viewer, 3)
+    )
+}
 
 /// One step; a test pins the plan of each.
-pub fn step_sql(action: BulkAction) -> String {
-    let (applies, change) = (action.applies(), action.change());
+pub fn step_sql(viewer: &Viewer, action: BulkAction) -> String {
+    let (matches, applies, change) = (matches(viewer), action.applies(), action.change());
     // The parameter's type must be known to every action.
     format!(
         "WITH step AS MATERIALIZED (
              SELECT id FROM job
-             WHERE id > $10 AND id <= $11 AND {MATCHES} AND {applies} AND $12::smallint IS NOT DISTINCT FROM $12
+             WHERE id > $10 AND id <= $11 AND {matches} AND {applies} AND $12::smallint IS NOT DISTINCT FROM $12
              ORDER BY id
              LIMIT {STEP}
              FOR UPDATE
@@ -128,7 +133,9 @@ impl Store {
         filter: &JobFilter,
         action: BulkAction,
     ) -> Result<BulkOutcome> {
-        let sql = format!("SELECT count(*) AS matched FROM job WHERE {MATCHES} AND {}", action.applies());
+        viewer.may_change_jobs()?;
+        let (matches, applies) = (matches(viewer), action.applies());
+        let sql = format!("SELECT count(*) AS matched FROM job WHERE {matches} AND {applies}");
         bind_filter(sqlx::query(sqlx::AssertSqlSafe(sql)), viewer, filter)
             .fetch_one(&self.pool)
             .await
@@ -146,6 +153,7 @@ impl Store {
         filter: JobFilter,
         action: BulkAction,
     ) -> Result<BulkOutcome> {
+        viewer.may_change_jobs()?;
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         self.detached(action.operation(), async move {
             let (mut last, until) = (Uuid::nil(), Uuid::now_v7());
@@ -191,7 +199,7 @@ impl Step<'_> {
             BulkAction::Retry { priority } => priority,
             BulkAction::Cancel | BulkAction::Delete => None,
         };
-        let query = sqlx::query(sqlx::AssertSqlSafe(step_sql(self.action)));
+        let query = sqlx::query(sqlx::AssertSqlSafe(step_sql(self.viewer, self.action)));
         let row = bind_filter(query, self.viewer, self.filter)
             .bind(self.last)
             .bind(self.until)
@@ -213,7 +221,7 @@ fn bind_filter<'q>(
         .bind(
             status.map(|status| status.iter().map(|status: &JobStatus| status.as_str()).collect::<Vec<_>>()),
         )
-        .bind(viewer.client_id())
+        .bind(sight::bound(viewer))
         .bind(&filter.client_id)
         .bind(&filter.kind)
         .bind(&filter.queue)

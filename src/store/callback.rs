@@ -12,7 +12,7 @@ use entity::job;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Store, read};
+use super::{Store, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -162,16 +162,18 @@ impl Store {
     /// `Unavailable`, `Database`.
     pub async fn delivery(&self, viewer: &Viewer, job_id: Uuid) -> Result<Delivery> {
         let failed = |source| Error::database("read a delivery", source);
-        let row = sqlx::query(
+        let sql = format!(
             "SELECT d.status, attempts, last_error, delivered_at
              FROM callback_delivery AS d JOIN job ON job.id = d.job_id
-             WHERE d.job_id = $1 AND ($2::text IS NULL OR job.client_id = $2)",
-        )
-        .bind(job_id)
-        .bind(viewer.client_id())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed)?;
+             WHERE d.job_id = $1 AND {}",
+            sight::sees(viewer, 2)
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(job_id)
+            .bind(sight::bound(viewer))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
         let Some(row) = row else { return Ok(Delivery::default()) };
         let status: String = row.try_get("status").map_err(failed)?;
         Ok(Delivery {
@@ -191,6 +193,7 @@ impl Store {
     /// # Errors
     /// `NotFound` also where the job has no callback, `InvalidTransition` unless the job is terminal, `Unavailable`.
     pub async fn redeliver_callback(&self, viewer: &Viewer, job_id: Uuid) -> Result<job::Model> {
+        viewer.may_change_jobs()?;
         let job = self.job(viewer, job_id).await?.ok_or_else(|| Error::no_job(job_id))?;
         if job.callback_url.is_none() {
             return Err(Error::NotFound { what: "callback of job", id: job_id.to_string() });

@@ -4,7 +4,7 @@ use entity::job;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Store, bounded, read};
+use super::{Store, bounded, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -14,6 +14,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn cancel_job(&self, viewer: &Viewer, id: Uuid) -> Result<job::Model> {
+        viewer.may_change_jobs()?;
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("cancel a job", async move {
@@ -35,7 +36,7 @@ impl Store {
 /// The job as this changed it; none where there was nothing to change.
 async fn ask_or_cancel(pool: &PgPool, viewer: &Viewer, id: Uuid) -> Result<Option<job::Model>> {
     let mut connection = pool.acquire().await.map_err(|source| Error::database("cancel a job", source))?;
-    let changed = sqlx::query(
+    let sql = format!(
                 // A claim that commits while this statement waits for the row is seen: the conditions are looked
                 // at once more on the row's newest version.
                 "WITH changed AS (
@@ -44,17 +45,19 @@ async fn ask_or_cancel(pool: &PgPool, viewer: &Viewer, id: Uuid) -> Result<Optio
                          cancel_requested_at = now(),
                          status = CASE status WHEN 'RUNNING' THEN 'RUNNING' ELSE 'CANCELLED' END,
                          finished_at = CASE status WHEN 'RUNNING' THEN NULL ELSE now() END
-                     WHERE id = $1 AND ($2::text IS NULL OR client_id = $2)
+                     WHERE id = $1 AND {}
                          AND (status IN ('BLOCKED', 'SCHEDULED', 'PENDING')
                               OR (status = 'RUNNING' AND cancel_requested_at IS NULL))
                      RETURNING *
                  )
                  -- Tells the worker before its next heartbeat would.
                  SELECT changed.*, CASE status WHEN 'RUNNING' THEN pg_notify('jobql_cancel', id::text) END FROM changed",
-            )
-            .bind(id)
-            .bind(viewer.client_id())
-    .fetch_optional(&mut *connection);
+                sight::sees(viewer, 2)
+            );
+    let changed = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(id)
+        .bind(sight::bound(viewer))
+        .fetch_optional(&mut *connection);
     bounded(changed)
         .await
         .and_then(|row| row.as_ref().map(read::job).transpose())

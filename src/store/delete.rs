@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -12,18 +12,20 @@ impl Store {
     /// # Errors
     /// `NotFound`, `InvalidTransition` unless it is terminal, `Unavailable`.
     pub async fn delete_job(&self, viewer: &Viewer, id: Uuid) -> Result<()> {
+        viewer.may_change_jobs()?;
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("delete a job", async move {
-            let deleted = sqlx::query(
-                "DELETE FROM job
-                 WHERE id = $1 AND ($2::text IS NULL OR client_id = $2) AND status IN ('DONE', 'ERROR', 'CANCELLED')",
-            )
-            .bind(id)
-            .bind(viewer.client_id())
-            .execute(&pool)
-            .await
-            .map_err(|source| Error::database("delete a job", source))?;
+            let sql = format!(
+                "DELETE FROM job WHERE id = $1 AND {} AND status IN ('DONE', 'ERROR', 'CANCELLED')",
+                sight::sees(&viewer, 2)
+            );
+            let deleted = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(id)
+                .bind(sight::bound(&viewer))
+                .execute(&pool)
+                .await
+                .map_err(|source| Error::database("delete a job", source))?;
             if deleted.rows_affected() > 0 {
                 return Ok(());
             }

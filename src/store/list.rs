@@ -6,7 +6,7 @@ use entity::{JobStatus, job};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -135,10 +135,7 @@ fn failed(source: sea_orm::DbErr) -> Error {
 }
 
 fn matching(viewer: &Viewer, filter: &JobFilter) -> Select<job::Entity> {
-    let mut query = job::Entity::find();
-    if let Some(own) = viewer.client_id() {
-        query = query.filter(job::Column::ClientId.eq(own));
-    }
+    let mut query = job::Entity::find().filter(sight::condition(viewer));
     if let Some(ids) = &filter.ids {
         query = query.filter(job::Column::Id.is_in(ids.iter().copied()));
     }

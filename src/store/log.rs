@@ -12,9 +12,9 @@ use sqlx::{PgPool, Row};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::Store;
 use super::group::{GroupSpec, GroupWriter};
 use super::lease::Lease;
+use super::{Store, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -86,18 +86,8 @@ impl Store {
                 ),
             );
         }
-        if let Some(own) = viewer.client_id() {
-            use entity::job;
-            query = query.filter(
-                job_log::Column::JobId.in_subquery(
-                    sea_orm::sea_query::Query::select()
-                        .column(job::Column::Id)
-                        .from(job::Entity)
-                        .and_where(job::Column::ClientId.eq(own))
-                        .and_where(job::Column::Id.eq(job_id))
-                        .to_owned(),
-                ),
-            );
+        if let Some(visible) = sight::visible_of(viewer, &[job_id]) {
+            query = query.filter(job_log::Column::JobId.in_subquery(visible));
         }
         query
             .order_by_asc(job_log::Column::LeaseEpoch)

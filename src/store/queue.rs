@@ -300,7 +300,7 @@ impl Store {
         request: &UpcomingRequest,
     ) -> Result<(Vec<job::Model>, bool)> {
         if *viewer != Viewer::Operator {
-            return Err(Error::Forbidden { what: "the jobs of a queue" });
+            return Err(Error::forbidden("the jobs of a queue can be seen by operators only"));
         }
         let failed = |source| Error::database("read upcoming jobs", source);
         let mut connection = self.pool.acquire().await.map_err(failed)?;

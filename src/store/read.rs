@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -39,18 +39,20 @@ impl Store {
         client_id: &str,
         request_id: &str,
     ) -> Result<Option<job::Model>> {
-        let row = sqlx::query(
+        let sql = format!(
             "SELECT job.* FROM job
              WHERE id = COALESCE((SELECT job_id FROM submit_key WHERE client_id = $1 AND request_id = $2), $3)
-                 AND client_id = $1 AND request_id = $2 AND ($4::text IS NULL OR client_id = $4)",
-        )
-        .bind(client_id)
-        .bind(request_id)
-        .bind(Uuid::parse_str(request_id).ok())
-        .bind(viewer.client_id())
-        .fetch_optional(&self.pool)
-        .await
-        .and_then(|row| row.as_ref().map(job).transpose());
+                 AND client_id = $1 AND request_id = $2 AND {}",
+            sight::sees(viewer, 4)
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(client_id)
+            .bind(request_id)
+            .bind(Uuid::parse_str(request_id).ok())
+            .bind(sight::bound(viewer))
+            .fetch_optional(&self.pool)
+            .await
+            .and_then(|row| row.as_ref().map(job).transpose());
         row.map_err(|source| Error::database("read a job by its request", source))
     }
 
@@ -60,17 +62,8 @@ impl Store {
     /// `Unavailable`, `Database`.
     pub async fn attempts(&self, viewer: &Viewer, job_ids: &[Uuid]) -> Result<Vec<attempt::Model>> {
         let mut query = attempt::Entity::find().filter(attempt::Column::JobId.is_in(job_ids.iter().copied()));
-        if let Some(own) = viewer.client_id() {
-            query = query.filter(
-                attempt::Column::JobId.in_subquery(
-                    sea_orm::sea_query::Query::select()
-                        .column(job::Column::Id)
-                        .from(job::Entity)
-                        .and_where(job::Column::ClientId.eq(own))
-                        .and_where(job::Column::Id.is_in(job_ids.iter().copied()))
-                        .to_owned(),
-                ),
-            );
+        if let Some(visible) = sight::visible_of(viewer, job_ids) {
+            query = query.filter(attempt::Column::JobId.in_subquery(visible));
         }
         query
             .order_by_asc(attempt::Column::JobId)
@@ -99,12 +92,12 @@ pub(super) async fn by_ids_with(
     viewer: &Viewer,
     ids: &[Uuid],
 ) -> sqlx::Result<Vec<job::Model>> {
-    let rows =
-        sqlx::query("SELECT job.* FROM job WHERE id = ANY($1) AND ($2::text IS NULL OR client_id = $2)")
-            .bind(ids)
-            .bind(viewer.client_id())
-            .fetch_all(connection)
-            .await?;
+    let sql = format!("SELECT job.* FROM job WHERE id = ANY($1) AND {}", sight::sees(viewer, 2));
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(ids)
+        .bind(sight::bound(viewer))
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(job).collect()
 }
 

@@ -4,7 +4,7 @@ use entity::{JobStatus, job};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Store, bounded, read};
+use super::{Store, bounded, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -14,6 +14,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, `InvalidTransition` unless it is ERROR or CANCELLED, `Unavailable`.
     pub async fn retry_job(&self, viewer: &Viewer, id: Uuid, priority: Option<i16>) -> Result<job::Model> {
+        viewer.may_change_jobs()?;
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("retry a job", async move {
@@ -40,20 +41,22 @@ async fn make_ready(
     priority: Option<i16>,
 ) -> Result<Option<job::Model>> {
     let mut connection = pool.acquire().await.map_err(|source| Error::database("retry a job", source))?;
-    let changed = sqlx::query(
+    let sql = format!(
         "UPDATE job
                  SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
                      priority = COALESCE($3, priority), level = COALESCE($3, priority),
                      seq = nextval('job_seq'), run_at = now(), finished_at = NULL, cancel_requested_at = NULL,
                      start_before = NULL,
                      error = NULL, progress_fraction = NULL, progress_message = NULL, progress_at = NULL
-                 WHERE id = $1 AND ($2::text IS NULL OR client_id = $2) AND status IN ('ERROR', 'CANCELLED')
+                 WHERE id = $1 AND {} AND status IN ('ERROR', 'CANCELLED')
                  RETURNING *",
-    )
-    .bind(id)
-    .bind(viewer.client_id())
-    .bind(priority)
-    .fetch_optional(&mut *connection);
+        sight::sees(viewer, 2)
+    );
+    let changed = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(id)
+        .bind(sight::bound(viewer))
+        .bind(priority)
+        .fetch_optional(&mut *connection);
     bounded(changed)
         .await
         .and_then(|row| row.as_ref().map(read::job).transpose())

@@ -314,6 +314,7 @@ fn named_id(new_job: &NewJob) -> Option<Uuid> {
 
 /// The job that holds the key of a row which was not inserted.
 async fn winner(connection: &mut PgConnection, new_job: &NewJob) -> sqlx::Result<Result<Submitted>> {
+    let submitter = Viewer::Client(new_job.client_id.clone());
     let key = sqlx::query(
         "SELECT job_id, kind, payload_hash FROM submit_key WHERE client_id = $1 AND request_id = $2",
     )
@@ -324,7 +325,7 @@ async fn winner(connection: &mut PgConnection, new_job: &NewJob) -> sqlx::Result
     let Some(key) = key else {
         // The row of this very submit, sent again, or a job that the client names by its id.
         let id = named_id(new_job).unwrap_or(new_job.id);
-        return Ok(match read::by_ids_with(connection, &Viewer::Operator, &[id]).await?.pop() {
+        return Ok(match read::by_ids_with(connection, &submitter, &[id]).await?.pop() {
             Some(job) if job.id == new_job.id => Ok(Submitted { job, created: true }),
             Some(job) if job.kind == new_job.kind && job.payload == new_job.payload => {
                 Ok(Submitted { job, created: false })
@@ -336,7 +337,7 @@ async fn winner(connection: &mut PgConnection, new_job: &NewJob) -> sqlx::Result
     };
     let (job_id, kind): (Uuid, String) = (key.try_get("job_id")?, key.try_get("kind")?);
     let hash: Vec<u8> = key.try_get("payload_hash")?;
-    Ok(match read::by_ids_with(connection, &Viewer::Operator, &[job_id]).await?.pop() {
+    Ok(match read::by_ids_with(connection, &submitter, &[job_id]).await?.pop() {
         None => Err(Error::JobGone { job_id, kind }),
         Some(job) if kind == new_job.kind && hash == new_job.payload_hash => {
             Ok(Submitted { created: job.id == new_job.id, job })

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use entity::job;
 use uuid::Uuid;
 
-use super::{Store, read};
+use super::{Store, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -24,10 +24,11 @@ impl Store {
     /// # Errors
     /// `NotFound`, `InvalidTransition` when it does not wait any more, `Unavailable`.
     pub async fn update_job(&self, viewer: &Viewer, id: Uuid, change: JobChange) -> Result<job::Model> {
+        viewer.may_change_jobs()?;
         let (pool, viewer) = (self.pool.clone(), viewer.clone());
         let store = self.clone();
         self.detached("update a job", async move {
-            let changed = sqlx::query(
+            let sql = format!(
                 "UPDATE job
                  SET version = version + 1,
                      priority = COALESCE($3, priority), level = COALESCE($3, level),
@@ -37,14 +38,16 @@ impl Store {
                                    WHEN $4 > now() THEN 'SCHEDULED'
                                    ELSE 'PENDING' END,
                      seq = CASE WHEN status = 'SCHEDULED' AND $4 <= now() THEN nextval('job_seq') ELSE seq END
-                 WHERE id = $1 AND ($2::text IS NULL OR client_id = $2)
+                 WHERE id = $1 AND {}
                      AND status IN ('BLOCKED', 'SCHEDULED', 'PENDING')
                      AND ($3 <> priority
                           OR ($4 <> run_at AND NOT (status = 'PENDING' AND $4 <= now())))
                  RETURNING *",
-            )
+                sight::sees(&viewer, 2)
+            );
+            let changed = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(id)
-            .bind(viewer.client_id())
+            .bind(sight::bound(&viewer))
             .bind(change.priority)
             .bind(change.run_at)
             .fetch_optional(&pool)

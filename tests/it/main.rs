@@ -25,5 +25,6 @@ mod processes;
 mod pruning;
 mod queues;
 mod submitting;
+mod tenants;
 mod transitions;
 mod watching;
