@@ -61,10 +61,10 @@ async fn a_client_sees_its_own_jobs_and_a_worker_those_of_its_kinds() {
     assert_eq!(seen(&db, &ANYONE, &all).await, all);
     assert_eq!(seen(&db, &client("a"), &all).await, [a]);
     assert_eq!(seen(&db, &client("b"), &all).await, [b]);
-    assert_eq!(seen(&db, &client("c"), &all).await, [Uuid::nil(); 0]);
+    assert!(seen(&db, &client("c"), &all).await.is_empty());
     assert_eq!(seen(&db, &worker_of(&["sum", "sleep"]), &all).await, [a, b]);
     assert_eq!(seen(&db, &worker_of(&["echo"]), &all).await, [c]);
-    assert_eq!(seen(&db, &worker_of(&[]), &all).await, [Uuid::nil(); 0]);
+    assert!(seen(&db, &worker_of(&[]), &all).await.is_empty());
     for (viewer, found) in [
         (client("a"), None),
         (client("b"), Some(b)),
