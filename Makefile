@@ -6,10 +6,10 @@ APT_GET ?= apt-get
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance check fmt lint deny packages
+.PHONY: help run test conformance bench bench-smoke check fmt lint deny packages
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
 	exec $(CARGO) run --release --locked -- serve --config jobql.toml
@@ -41,6 +41,29 @@ conformance: packages ## The protocols, as other people's clients and audits see
 	$(MAKE) $(NPM_INSTALLED) $(PIP_INSTALLED)
 	$(CARGO) build --locked --bins --examples
 	node tests/conformance/run.mjs
+
+# The peers stand in folders of their own, each with its lockfile, and no other build touches them.
+NPM_PEERS := benches/peers/node/node_modules/.package-lock.json
+$(NPM_PEERS): benches/peers/node/package.json benches/peers/node/package-lock.json
+	cd benches/peers/node && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+PIP_PEERS := benches/peers/python/.venv/installed
+$(PIP_PEERS): benches/peers/python/requirements.txt
+	python3 -m venv benches/peers/python/.venv
+	benches/peers/python/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+bench: packages ## Measure jobql beside its peers, and write docs/benchmarks.md; wants a machine for itself for hours
+	$(MAKE) $(NPM_PEERS) $(PIP_PEERS)
+	@command -v redis-server >/dev/null || $(SUDO) $(APT_GET) install -y -qq --no-install-recommends redis-server
+	cd benches/peers/rust && $(CARGO) build --release --locked --target-dir target
+	$(CARGO) build --release --locked --bin jobql
+	python3 benches/run.py
+
+bench-smoke: packages ## Run every benchmark once at a tiny size, with the peers that are installed
+	$(CARGO) build --locked --bin jobql
+	python3 benches/run.py --smoke --jobql $${CARGO_TARGET_DIR:-target}/debug/jobql --results $${CARGO_TARGET_DIR:-target}/bench/smoke.json
 
 check: ## The quick loop: format, lints and the tests without a database
 	$(MAKE) fmt lint

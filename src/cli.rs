@@ -3,6 +3,7 @@
 //! Each command loads the configuration first; a bad one ends with 2 before anything is started or written. A
 //! command that serves ends with 0 on SIGTERM or SIGINT, once it has left everything in order.
 
+mod bench;
 mod process;
 
 use std::io::Write;
@@ -18,6 +19,7 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::SqlxPostgresConnector;
 use sqlx::{ConnectOptions, Connection};
 
+use self::bench::Bench;
 use self::process::Role;
 
 /// Exit code of a bad configuration; clap uses the same for a bad flag.
@@ -55,7 +57,7 @@ struct Cli {
     overrides: Overrides,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Serve the API and run jobs
     Serve,
@@ -71,13 +73,18 @@ enum Command {
     },
     /// Print the GraphQL schema and exit; needs no database
     Schema,
+    /// Put a load on a server that runs, and measure it
+    Bench(Bench),
 }
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
     let Cli { command, overrides } = Cli::parse();
-    if let Command::Schema = command {
-        return schema();
+    // These need neither a configuration nor a database.
+    match command {
+        Command::Schema => return schema(),
+        Command::Bench(bench) => return bench::run(bench),
+        _ => {}
     }
     let config = match Config::load(&overrides) {
         Ok(config) => config,
@@ -97,7 +104,7 @@ pub fn run() -> ExitCode {
             Command::Work => process::run(config, Role::Work).await,
             Command::Migrate => migrate_only(config).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
-            Command::Schema => Ok(()),
+            Command::Schema | Command::Bench(_) => Ok(()),
         }
     });
     match done {

@@ -11,6 +11,7 @@
 mod support;
 
 mod bad_input;
+mod benching;
 mod callbacks;
 mod changing;
 mod claiming;

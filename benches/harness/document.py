@@ -1,0 +1,135 @@
+"""Writes docs/benchmarks.md from the results of a run."""
+
+import statistics
+
+from .rows import ROWS, best, median, of, reached, spread
+
+PEER_NOTES = {
+    "graphile-worker": "In-process, Node. Deletes a job when it is done; announces nothing to watchers; no API over the network.",
+    "graphile_worker (Rust)": "In-process, Rust. As graphile-worker, whose tables it shares.",
+    "apalis-postgres": "In-process, Rust. Keeps finished jobs; takes and ends them in batches; announces inserts only.",
+    "pg-boss": "In-process, Node. Keeps finished jobs for a while; announces inserts only.",
+    "procrastinate": "In-process, Python. Keeps finished jobs and an event for each change; drained with 5,000 jobs.",
+    "BullMQ on Redis": "In-process, Node. Redis flushes its log once a second: what was acknowledged in the last second may be lost. "
+                       "Every other contender has its data on the disk before it answers.",
+    "PostGraphile": "A GraphQL API over a table like ours, without its triggers: it runs no jobs and announces nothing here.",
+}
+
+
+def number(value):
+    if value is None:
+        return "–"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
+
+
+def cell(values):
+    if not values:
+        return "–"
+    low, high = spread(values)
+    return f"{number(median(values))} ({number(low)} to {number(high)})" if len(values) > 1 else number(values[0])
+
+
+def reach_table(results):
+    lines = ["| what | seen: median (lowest to highest) | reach | |", "|---|---|---|---|"]
+    for row in ROWS:
+        value, target, is_reached = reached(results, row)
+        if value is None:
+            lines.append(f"| {row.what} | not measured | {row.reach} | |")
+            continue
+        mark = "reached" if is_reached else "**not reached**"
+        lines.append(f"| {row.what} | {cell(value)} {row.unit} | {row.reach}{target} | {mark} |")
+    return "\n".join(lines)
+
+
+def rate_table(results, scenario, key):
+    measured = results["results"].get(scenario, {})
+    if not measured:
+        return "Not measured in this run.\n"
+    names = sorted(measured, key=lambda name: -(median(of(results, scenario, name, key)) or 0))
+    lines = ["| | median (lowest to highest) | process's cores |", "|---|---|---|"]
+    for name in names:
+        cores = of(results, scenario, name, "server_cores") or of(results, scenario, name, "peer_cores")
+        lines.append(f"| {name} | {cell(of(results, scenario, name, key))} | {cell(cores)} |")
+    return "\n".join(lines) + "\n"
+
+
+def generator_share(results):
+    shares = [
+        figures["generator_cores"] / results["machine"]["cores"]
+        for measured in results["results"].values() for rounds in measured.values() for figures in rounds
+        if "generator_cores" in figures
+    ]
+    if not shares:
+        return "was not measured"
+    return f"took {statistics.median(shares):.0%} of the machine's cores in the median measurement and {max(shares):.0%} at most"
+
+
+def job_by_id(results):
+    slowest, where = None, ""
+    for scenario, measured in results["results"].items():
+        for name, rounds in measured.items():
+            values = [figures["job_by_id_ms_p99"] for figures in rounds if "job_by_id_ms_p99" in figures]
+            if values and (slowest is None or median(values) > slowest):
+                slowest, where = median(values), scenario
+    if slowest is None:
+        return ""
+    return (f"During each of these loads a `job(id)` query by a client that had nothing to do with it was repeated every 50 ms. "
+            f"Its slowest 99th in a hundred, during `{where}`, was {number(slowest)} ms; the reach is 50 ms.\n")
+
+
+def honest_load(results):
+    loads = results.get("loads") or [0]
+    busy = max(loads[0], results["machine"]["load_before"][0])
+    if busy <= 0.5:
+        return ""
+    return (f"> **This machine was not quiet.** Its load was {busy:.1f} before the first measurement: other work took part of both "
+            f"cores, and of different measurements a different part. Read the ratios with care and the figures with more.\n\n")
+
+
+def written(results):
+    machine, versions = results["machine"], results["versions"]
+    failures = "".join(f"- {failure['scenario']}, {failure['name']}: {failure['error']}\n" for failure in results["failures"])
+    peers = "\n".join(
+        f"| {name} | {versions[name]['version']} | {versions[name]['settings']} | {PEER_NOTES.get(name.split(',')[0], '')} |"
+        for name in sorted(versions)
+    )
+    sections = [
+        ("Submit, one a request", "submit", "jobs_per_second", "Jobs a second. jobql and PostGraphile over HTTP from 64 connections; the "
+         "others by 64 calls at once inside their own process, with no network, no parsing and no answer to write."),
+        ("Submit, 1,000 a request", "bulk", "jobs_per_second", "Jobs a second, two requests or calls at once."),
+        ("Drain", "drain", "jobs_per_second", f"Jobs a second of a backlog of {results['sizes']['drain']:,} that do nothing, one process. jobql "
+         "keeps every job and announces every change."),
+        ("Idle", "idle", "started_ms_p50", "Milliseconds from the submit to the start of the handler, median of each round, one job at a time. "
+         "For jobql it is what a subscriber sees: the event RUNNING over a WebSocket, which comes after the handler has started."),
+    ]
+    return f"""# Benchmarks
+
+What jobql does beside its peers, on one machine and one database server with the same durable settings.
+
+{honest_load(results)}![Rates of jobql and its peers](benchmarks.svg)
+
+{reach_table(results)}
+
+{job_by_id(results)}
+## How it was measured
+
+```sh
+{results['command'].strip()}
+```
+
+on {results['at']}, at commit {machine['commit']}: {results['rounds']} rounds; in each, every contender of a scenario in turn, beginning with
+another one each time, on a fresh database after a checkpoint. Nothing is warmed but what a scenario loads. {machine['cores']} cores
+({machine['cpu']}), Linux {machine['kernel']}, PostgreSQL {machine['postgres']}{', Redis ' + machine['redis'] if machine['redis'] else ''}, {machine['jobql']}.
+Server, database, load generator and peers share the cores. The load generator of what goes over HTTP is `jobql bench`: one thread, which
+{generator_share(results)}. In-process peers have none: their loops are their load.
+
+PostgreSQL has `fsync`, `full_page_writes` and `synchronous_commit` on, and the settings of jobql's embedded cluster; all connect over
+its Unix socket. So what any of them has acknowledged survives a crash, but for Redis, which flushes each second.
+
+| contender | version | settings | what it does and does not |
+|---|---|---|---|
+{peers}
+
+""" + "\n".join(f"## {title}\n\n{text}\n\n{rate_table(results, scenario, key)}" for title, scenario, key, text in sections) + ("\n## Failed\n\n" + failures if failures else "")

@@ -1,0 +1,60 @@
+//! Idle: what one job costs in time on a server that has nothing else to do.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::Options;
+use super::connection::Connection;
+use super::figures::Figures;
+use super::load::CLIENT;
+use super::socket;
+use super::target::Target;
+
+/// Between two jobs, so that each meets a server at rest.
+const REST: Duration = Duration::from_millis(30);
+/// How long each job runs; RUNNING is seen apart from DONE then.
+const RUN: Duration = Duration::from_millis(30);
+
+const WATCH: &str =
+    "subscription { jobUpdated(clientId: \"bench\", kind: [\"sleep\"], status: [RUNNING, DONE]) { status } }";
+const SUBMIT: &str = "mutation ($input: SubmitJobInput!) { submitJob(input: $input) { job { id } } }";
+
+/// Submits jobs one at a time.
+pub(super) async fn idle(target: &Target, _: &Options, count: usize) -> anyhow::Result<Figures> {
+    let mut watcher = socket::subscribe(target, WATCH, json!({})).await?;
+    socket::settle(&mut watcher).await?;
+    let mut connection = Connection::open(target).await?;
+    let input = json!({ "kind": "sleep", "payload": { "seconds": RUN.as_secs_f64() }, "clientId": CLIENT });
+    let body = json!({ "query": SUBMIT, "variables": { "input": input } }).to_string();
+    let (mut answers, mut runnings, mut dones) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        tokio::time::sleep(REST).await;
+        let sent_at = Instant::now();
+        let answered = async {
+            connection.post(&body).await?;
+            anyhow::Ok(sent_at.elapsed())
+        };
+        let seen = async {
+            let mut running = None;
+            while let Some(job) = socket::next_job(&mut watcher).await? {
+                match job.pointer("/status").and_then(serde_json::Value::as_str) {
+                    Some("RUNNING") => running = Some(sent_at.elapsed()),
+                    Some("DONE") => return Ok((running, sent_at.elapsed())),
+                    _ => {}
+                }
+            }
+            bail!("the subscription ended")
+        };
+        let (answer, (running, done)) = tokio::try_join!(answered, seen)?;
+        answers.push(answer);
+        runnings.extend(running);
+        dones.push(done.saturating_sub(RUN));
+    }
+    let mut figures = Figures::of("idle");
+    figures.note_times("answer", answers);
+    figures.note_times("seen_running", runnings);
+    figures.note_times("seen_done_less_its_run", dones);
+    Ok(figures)
+}
