@@ -36,6 +36,7 @@ Examples:
   JOBQL_DATABASE_URL=postgres://jobql@db/jobql jobql serve
                                           on a PostgreSQL of yours (14 or newer)
   jobql prune --dry-run                   what would be deleted of finished jobs
+  jobql check                             are the counts that positions are read from right?
   jobql schema > schema.graphql           the API's schema
 
 A setting is taken from the first that has it: flag, JOBQL_* variable, jobql.toml, default.
@@ -71,6 +72,12 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Compare the counts that positions are read from with the jobs; ends with 1 where they differ
+    Check {
+        /// Count anew where they differ; jobs cannot change meanwhile
+        #[arg(long)]
+        repair: bool,
+    },
     /// Print the GraphQL schema and exit; needs no database
     Schema,
     /// Put a load on a server that runs, and measure it
@@ -104,6 +111,7 @@ pub fn run() -> ExitCode {
             Command::Work => process::run(config, Role::Work).await,
             Command::Migrate => migrate_only(config).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
+            Command::Check { repair } => check(config, repair).await,
             Command::Schema | Command::Bench(_) => Ok(()),
         }
     });
@@ -144,6 +152,25 @@ async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
     let verb = if dry_run { "would delete" } else { "deleted" };
     let line =
         format!("{verb} {done} DONE, {error} ERROR and {cancelled} CANCELLED jobs, and {keys} request ids\n");
+    std::io::stdout().write_all(line.as_bytes())?;
+    Ok(())
+}
+
+async fn check(config: Config, repair: bool) -> anyhow::Result<()> {
+    let database = postgres::open(&config).await?;
+    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+    let mut wrong = store.wrong_counts().await;
+    let repaired = repair && matches!(wrong, Ok(1..));
+    if repaired && let Err(error) = store.repair_counts().await {
+        wrong = Err(error);
+    }
+    store.close().await;
+    database.close().await;
+    let line = match wrong? {
+        0 => "the counts are right\n".to_owned(),
+        wrong if repaired => format!("{wrong} counts were wrong and have been counted anew\n"),
+        wrong => anyhow::bail!("{wrong} counts are wrong; `jobql check --repair` counts anew"),
+    };
     std::io::stdout().write_all(line.as_bytes())?;
     Ok(())
 }

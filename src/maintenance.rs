@@ -31,6 +31,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A callback is sent within so long of the job's end.
 const DELIVER_EVERY: Duration = Duration::from_secs(1);
 
+/// A reader finds no more changes of counts than come up in so long.
+const FOLD_EVERY: Duration = Duration::from_millis(250);
+
 /// A job that has waited too long goes to the front within so long.
 const AGE_EVERY: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,11 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
             async move { sender.deliver(&store).await }
         }));
     }
+    let folding = store.clone();
+    tasks.spawn(repeat("fold the counts of jobs", FOLD_EVERY, shutdown.clone(), move || {
+        let store = folding.clone();
+        async move { store.fold_counts().await.map(drop) }
+    }));
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
     let pruning = store.clone();

@@ -10,6 +10,7 @@ mod m20261122_000012_job_log;
 mod m20261122_000013_job_load;
 mod m20261122_000014_kind_duration;
 mod m20261122_000015_callback;
+mod m20261122_000040_ledger;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000013_job_load::Migration),
             Box::new(m20261122_000014_kind_duration::Migration),
             Box::new(m20261122_000015_callback::Migration),
+            Box::new(m20261122_000040_ledger::Migration),
         ]
     }
 }

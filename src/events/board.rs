@@ -4,8 +4,8 @@
 //! nobody watching there is none. Rounds are numbered as they start. A watcher that has read for itself heeds only
 //! rounds that started later, so what it is told never goes back.
 //!
-//! Counts of queues read every job that is kept, so a round that took long is followed by a pause of several times
-//! that: a large table is never read without end.
+//! A round of queues that took long is followed by a pause of several times that: a slow database is not kept busy by
+//! those who watch it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
 use crate::store::position::Position;
-use crate::store::queue::QueueContent;
+use crate::store::queue_content::QueueContent;
 
 /// Between the starts of two rounds.
 const ROUND_EVERY: Duration = Duration::from_millis(500);

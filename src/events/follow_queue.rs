@@ -12,7 +12,7 @@ use super::Events;
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 use crate::store::position::Position;
-use crate::store::queue::QueueContent;
+use crate::store::queue_content::QueueContent;
 
 /// A queue as it stands.
 pub type QueueState = (Settings, Arc<QueueContent>);

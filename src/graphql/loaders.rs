@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
 use crate::store::position::Position;
-use crate::store::queue::{QueueContent, QueueWait};
+use crate::store::queue::QueueWait;
+use crate::store::queue_content::QueueContent;
 
 /// Jobs of one statement.
 const MAX_BATCH: usize = 1_000;

@@ -13,7 +13,8 @@ use super::queue_position::int;
 use super::{Parts, argument, cursor};
 use crate::events::QueueState;
 use crate::job::viewer::Viewer;
-use crate::store::queue::{Content, QueueContent, StatusCounts as StoredCounts, UpcomingRequest};
+use crate::store::queue::UpcomingRequest;
+use crate::store::queue_content::{Content, QueueContent, StatusCounts as StoredCounts};
 
 /// Which jobs of one priority go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]

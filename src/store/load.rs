@@ -60,14 +60,11 @@ impl Store {
                      WHERE NOT EXISTS (SELECT FROM job_load WHERE at = date_trunc('minute', now()))
                          AND pg_try_advisory_xact_lock($1)
                  ), active AS (
-                     SELECT kind, status, count(*)::integer AS jobs FROM job
-                     WHERE status = 'PENDING' AND EXISTS (SELECT FROM turn) GROUP BY kind, status
-                     UNION ALL
-                     SELECT kind, status, count(*)::integer FROM job
-                     WHERE status = 'SCHEDULED' AND EXISTS (SELECT FROM turn) GROUP BY kind, status
-                     UNION ALL
-                     SELECT kind, status, count(*)::integer FROM job
-                     WHERE status = 'RUNNING' AND EXISTS (SELECT FROM turn) GROUP BY kind, status
+                     SELECT kind, status, sum(jobs)::integer AS jobs
+                     FROM (SELECT kind, status, jobs FROM job_count
+                           UNION ALL SELECT kind, status, jobs FROM job_count_change) AS part
+                     WHERE status IN ('PENDING', 'SCHEDULED', 'RUNNING') AND EXISTS (SELECT FROM turn)
+                     GROUP BY kind, status HAVING sum(jobs) <> 0
                  )
                  INSERT INTO job_load (at, kind, pending, scheduled, running)
                  SELECT turn.at, kind,

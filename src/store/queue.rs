@@ -4,11 +4,10 @@
 //! configuration, a worker, a setting or an active job names it. A claim reads the settings in its own statement, so
 //! one that begins after a pause was answered takes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use entity::job;
 use entity::queue::{ClaimOrder, Model as Settings};
-use entity::{JobStatus, job};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -39,53 +38,6 @@ pub struct QueueWait {
     pub served: bool,
     /// As many of its jobs run as may.
     pub full: bool,
-}
-
-/// Jobs by status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusCounts([i64; JobStatus::ALL.len()]);
-
-impl StatusCounts {
-    /// How many stand in `status`.
-    pub fn of(&self, status: JobStatus) -> i64 {
-        self.0.get(status as usize).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, status: JobStatus, count: i64) {
-        if let Some(place) = self.0.get_mut(status as usize) {
-            *place += count;
-        }
-    }
-}
-
-/// What is in a queue, or what of it is of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
-    /// Jobs by status.
-    pub counts: StatusCounts,
-    /// When the pending job that has waited longest became ready.
-    pub oldest_pending_at: Option<DateTime<Utc>>,
-    /// Priority of the pending job that is served first.
-    pub highest_priority: Option<i16>,
-}
-
-impl Content {
-    fn join(&mut self, other: &Content) {
-        for status in JobStatus::ALL {
-            self.counts.add(status, other.counts.of(status));
-        }
-        self.oldest_pending_at = self.oldest_pending_at.into_iter().chain(other.oldest_pending_at).min();
-        self.highest_priority = self.highest_priority.into_iter().chain(other.highest_priority).min();
-    }
-}
-
-/// A queue from inside, in one snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueueContent {
-    /// All of it.
-    pub total: Content,
-    /// The same by kind.
-    pub by_kind: BTreeMap<String, Content>,
 }
 
 /// A place in the order of claims.
@@ -210,33 +162,6 @@ impl Store {
         .await
     }
 
-    /// What is in these queues, from one snapshot. Reads all their jobs, finished ones too.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Database`.
-    pub async fn queue_content(&self, names: &[String]) -> Result<HashMap<String, QueueContent>> {
-        let rows = sqlx::query(
-            "SELECT queue, kind, status, count(*) AS jobs,
-                    min(run_at) FILTER (WHERE status = 'PENDING') AS oldest_pending_at,
-                    min(priority) FILTER (WHERE status = 'PENDING') AS highest_priority
-             FROM job WHERE queue = ANY($1)
-             GROUP BY queue, kind, status",
-        )
-        .bind(names)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|source| Error::database("count the jobs of queues", source))?;
-        let mut content: HashMap<String, QueueContent> = HashMap::new();
-        for row in &rows {
-            let (queue, kind, part) =
-                content_of(row).map_err(|source| Error::database("count the jobs of queues", source))?;
-            let queue = content.entry(queue).or_default();
-            queue.total.join(&part);
-            queue.by_kind.entry(kind).or_default().join(&part);
-        }
-        Ok(content)
-    }
-
     /// How many workers serve each of these queues now; a queue that none serves is left out.
     ///
     /// # Errors
@@ -322,22 +247,6 @@ impl Store {
         jobs.truncate(limit);
         Ok((jobs, more))
     }
-
-    /// How many pending jobs of the queue there are without these kinds.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Database`.
-    pub async fn count_upcoming(&self, queue: &str, except_kinds: &[String]) -> Result<i64> {
-        sqlx::query(
-            "SELECT count(*) AS jobs FROM job WHERE status = 'PENDING' AND queue = $1 AND kind <> ALL($2)",
-        )
-        .bind(queue)
-        .bind(except_kinds)
-        .fetch_one(&self.pool)
-        .await
-        .and_then(|row| row.try_get("jobs"))
-        .map_err(|source| Error::database("count upcoming jobs", source))
-    }
 }
 
 /// What is set about the queue.
@@ -369,14 +278,4 @@ fn settings(row: &PgRow) -> sqlx::Result<Settings> {
             .ok_or_else(|| sqlx::Error::Decode(format!("unknown claim order {order:?}").into()))?,
         max_running: row.try_get("max_running")?,
     })
-}
-
-fn content_of(row: &PgRow) -> sqlx::Result<(String, String, Content)> {
-    let mut content = Content {
-        counts: StatusCounts::default(),
-        oldest_pending_at: row.try_get("oldest_pending_at")?,
-        highest_priority: row.try_get("highest_priority")?,
-    };
-    content.counts.add(read::status(row, "status")?, row.try_get("jobs")?);
-    Ok((row.try_get("queue")?, row.try_get("kind")?, content))
 }

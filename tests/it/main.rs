@@ -17,7 +17,9 @@ mod changing;
 mod claiming;
 mod embedded;
 mod layers;
+
 mod leasing;
+mod ledger;
 mod listing;
 mod live;
 mod logs;
