@@ -27,7 +27,7 @@ pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
 pub use self::graphql::GraphqlConfig;
 pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
-pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, Runner};
+pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, RunBy, Runner};
 pub use self::overrides::{Overrides, unknown_variables};
 pub use self::trusted_documents::TrustedDocuments;
 
@@ -55,8 +55,8 @@ pub struct Config {
     /// Jobs that this process runs at once, 0 to 10,000; 4 a core by default. 0 serves the API only, and jobs
     /// wait for another process. Far above the cores, jobs that compute slow each other down until they time out.
     pub slots: usize,
-    /// The queues that this process takes jobs from, in turn and in this order; by default all that its kinds have, by
-    /// name. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
+    /// The queues that this process takes jobs from, in turn and in this order; by default all whose kinds it can run,
+    /// by name: those of builtin and command kinds. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
     pub queues: Vec<String>,
     /// By queue, the seconds, 1 to 2,678,400, after which a job that is ready goes to the front of all priorities; none by
     /// default. In the file a table `[ageing]`, the same for all processes. Short ones make priorities meaningless.
@@ -339,7 +339,7 @@ impl File {
 
     /// The queues to serve; all of the kinds' where none are named.
     fn queues(&self, flag: &Option<String>, kinds: &Kinds) -> Result<Vec<String>, ConfigError> {
-        let known = kinds.queues();
+        let known = kinds.own_queues();
         let (given, refused): (Vec<String>, Box<dyn Fn(String) -> ConfigError>) =
             match (filled(flag), &self.table.queues) {
                 (Some(text), _) => (
@@ -355,7 +355,13 @@ impl File {
         for (index, name) in given.iter().enumerate() {
             if !known.contains(name.as_str()) {
                 let allowed = known.iter().copied().collect::<Vec<_>>().join(", ");
-                return Err(refused(format!("no kind has the queue {name:?}; allowed are {allowed}")));
+                let problem = match kinds.of_queue(name).next() {
+                    Some(kind) => {
+                        format!("the kinds of the queue {name:?}, such as {:?}, are run by others", kind.name)
+                    }
+                    None => format!("no kind has the queue {name:?}"),
+                };
+                return Err(refused(format!("{problem}; allowed are {allowed}")));
             }
             if given.iter().take(index).any(|before| before == name) {
                 return Err(refused(format!("names {name:?} twice")));

@@ -6,6 +6,7 @@
 //! skipped. NOTIFY is a hint that makes this fast; without it the same holds, later by the poll interval.
 
 mod board;
+mod claim_line;
 mod follow;
 mod follow_log;
 mod follow_queue;
@@ -40,6 +41,7 @@ pub struct Events {
     waits_ended: CancellationToken,
     log_news: Arc<log_news::LogNews>,
     board: Arc<board::Board>,
+    claim_line: Arc<claim_line::ClaimLine>,
 }
 
 impl Events {
@@ -57,6 +59,7 @@ impl Events {
             waits_ended: CancellationToken::new(),
             log_news: Arc::default(),
             board: Arc::default(),
+            claim_line: Arc::default(),
             store,
         };
         let hub = events.hub.clone();
@@ -65,6 +68,8 @@ impl Events {
         tasks.spawn(async move { hub.run(&store, &stop).await });
         let (board, counting, stop) = (events.board.clone(), events.store.clone(), shutdown.clone());
         tasks.spawn(async move { board.run(&counting, &stop).await });
+        let (line, claiming, stop) = (events.claim_line.clone(), events.store.clone(), shutdown.clone());
+        tasks.spawn(async move { line.run(&claiming, &stop).await });
         let listening = events.clone();
         tasks.spawn(async move { listener::run(&listening, &listen_options, &shutdown).await });
         events
@@ -75,7 +80,7 @@ impl Events {
         self.hub.is_listening()
     }
 
-    /// Ends every `await_terminal`, now and later: the process is about to stop.
+    /// Ends every `await_terminal` and every claim that waits, now and later: the process is about to stop.
     pub fn end_waits(&self) {
         self.waits_ended.cancel();
     }

@@ -7,20 +7,26 @@
 pub mod query;
 
 pub mod mutation;
+pub mod worker_mutation;
 
 pub mod subscription;
 
 pub mod callback;
+pub mod claim_jobs;
+pub mod heartbeat;
 pub mod job;
 pub mod job_attempt;
 pub mod job_connection;
 pub mod job_error;
+pub mod job_error_input;
 pub mod job_filter;
 pub mod job_kind;
 pub mod job_load;
 pub mod job_log;
 pub mod job_progress;
 pub mod job_status;
+pub mod lease;
+pub mod log_line_input;
 pub mod node;
 pub mod queue;
 pub mod queue_position;
@@ -49,18 +55,28 @@ pub mod variables;
 
 use std::sync::Arc;
 
-use async_graphql::{SDLExportOptions, SchemaBuilder, ServerError};
+use async_graphql::{MergedObject, SDLExportOptions, SchemaBuilder, ServerError};
+use tokio_util::sync::CancellationToken;
 
 use self::error_codes::ErrorCodesFactory;
 use self::loaders::Loaders;
-use self::mutation::Mutation;
+use self::mutation::JobMutation;
 use self::query::Query;
 use self::request_check::{CheckedRequest, RawRequest, RequestCheck};
 use self::subscription::Subscription;
+use self::worker_mutation::WorkerMutation;
 use crate::config::{Config, GraphqlConfig};
 use crate::events::Events;
 use crate::job::viewer::Viewer;
 use crate::store::Store;
+
+/// Everything that can be changed.
+#[derive(Default, MergedObject)]
+pub struct Mutation(JobMutation, WorkerMutation);
+
+/// Cancelled once nobody waits for the answer to a request any more; the transport puts it into the request.
+#[derive(Clone, Debug, Default)]
+pub struct ClientGone(pub CancellationToken);
 
 /// The schema, ready to execute. Cheap to clone.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
@@ -119,7 +135,7 @@ pub fn prepare(schema: &Schema, raw: RawRequest, viewer: Viewer) -> Result<Check
 fn builder(limits: Arc<GraphqlConfig>) -> SchemaBuilder<Query, Mutation, Subscription> {
     // The engine's own limits on depth and complexity know no exemption for introspection; the extension has them. Its
     // recursion limit stays as the last line behind `request_check`.
-    Schema::build(Query, Mutation, Subscription)
+    Schema::build(Query, Mutation::default(), Subscription)
         .limit_recursive_depth(64)
         .extension(ErrorCodesFactory { limits })
 }

@@ -4,6 +4,8 @@ pub mod backoff;
 pub mod callback;
 pub mod failure;
 pub mod forecast;
+pub mod lease_token;
+pub mod outcome;
 pub mod submission;
 pub mod viewer;
 

@@ -5,6 +5,7 @@
 //! logged once per outage and tried again at the next.
 
 pub mod callbacks;
+pub mod overdue;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -74,6 +75,10 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
     tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
         let store = sampling.clone();
         async move { store.sample_load().await }
+    }));
+    let (timing, kinds) = (store.clone(), Arc::new(config.kinds.clone()));
+    tasks.spawn(repeat("end overdue attempts", SWEEP_EVERY, shutdown.clone(), move || {
+        overdue::end_overdue(timing.clone(), kinds.clone())
     }));
     let sweeping = store.clone();
     tasks.spawn(repeat("sweep for dead workers", SWEEP_EVERY, shutdown.clone(), move || {

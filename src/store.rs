@@ -15,6 +15,8 @@ pub mod changes;
 pub mod claim;
 pub mod delete;
 pub mod expire;
+pub mod external;
+pub mod external_log;
 pub mod finish;
 pub mod forecast;
 pub mod group;
@@ -25,6 +27,7 @@ pub mod load;
 pub mod log;
 pub mod position;
 pub mod progress;
+mod progress_pace;
 pub mod promote;
 pub mod prune;
 pub mod queue;
@@ -38,13 +41,16 @@ pub mod update;
 pub mod worker;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use sqlx::PgPool;
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+use crate::job::lease_token::LeaseKey;
 
 /// How long the end of the process waits for writes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -67,6 +73,8 @@ pub struct Store {
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
     logs: group::GroupWriter<log::LogBatch, ()>,
+    progress_pace: progress_pace::ProgressPace,
+    lease_key: Arc<OnceCell<LeaseKey>>,
 }
 
 impl Store {
@@ -80,6 +88,8 @@ impl Store {
             progress: progress::writer(&work, &tasks),
             logs: log::writer(&work, &tasks),
             forecasts: forecast::Forecasts::default(),
+            progress_pace: progress_pace::ProgressPace::default(),
+            lease_key: Arc::default(),
             pool,
             work,
             orm,

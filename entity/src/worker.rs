@@ -1,4 +1,4 @@
-//! Table `worker`: one row per worker process, under a fresh id per boot. The lease of its jobs is here.
+//! Table `worker`: one row per worker, under a fresh id per boot or registration. The lease of its jobs is here.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ pub struct Model {
     /// Fresh per boot.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// Host and process, for people.
+    /// Host and process, for people; what a worker over the API calls itself.
     pub name: String,
     /// The queues that it serves.
     pub queues: Vec<String>,
@@ -28,6 +28,10 @@ pub struct Model {
     pub draining: bool,
     /// Set by the sweeper when the lease ran out; final: the process must register anew.
     pub lost_at: Option<DateTimeUtc>,
+    /// Whose it is, for a worker over the API; none for a process of jobql.
+    pub owner: Option<String>,
+    /// How long its lease lasts after a heartbeat.
+    pub lease_seconds: i32,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

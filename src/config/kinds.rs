@@ -26,8 +26,10 @@ pub struct Kind {
     pub runner: Runner,
     /// A sentence for people; none by default but for the builtin kinds. At most 1,000 characters.
     pub description: Option<String>,
-    /// The queue of its jobs, `default` unless told otherwise; spelt like a kind's name. Kinds of one queue
-    /// wait for each other: a flood of one delays the others, so a slow kind deserves its own.
+    /// The queue of its jobs; spelt like a kind's name. Unless told otherwise `default`, and for an external or native
+    /// kind its own name. Kinds of one queue wait for each other: a flood of one delays the others, so a slow kind
+    /// deserves its own. The same workers must be able to run all kinds of a queue, so that it holds external kinds only,
+    /// or native ones only, or neither.
     pub queue: String,
     /// 0 to 32,767, lower first; 100 by default. A client may choose another for its job.
     pub priority: i16,
@@ -54,6 +56,32 @@ pub enum Runner {
     Builtin(Builtin),
     /// A program with its arguments, never a shell. The first is an absolute path.
     Command(Vec<OsString>),
+    /// Workers in any language, which claim its jobs over the API.
+    External,
+    /// A handler in Rust, registered by a program that uses this crate.
+    Native,
+}
+
+/// Who can run the kinds of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunBy {
+    /// Every process that serves or works.
+    Jobql,
+    /// Workers over the API.
+    ApiWorkers,
+    /// Programs that use the crate, and workers over the API.
+    Programs,
+}
+
+impl Runner {
+    /// Who can run it.
+    pub fn run_by(&self) -> RunBy {
+        match self {
+            Runner::Builtin(_) | Runner::Command(_) => RunBy::Jobql,
+            Runner::External => RunBy::ApiWorkers,
+            Runner::Native => RunBy::Programs,
+        }
+    }
 }
 
 /// Work that is compiled in; each serves to try jobql out and to test it.
@@ -145,6 +173,17 @@ impl Kinds {
         self.iter().map(|kind| kind.queue.as_str()).collect()
     }
 
+    /// The queues whose kinds every process can run, each once, by name.
+    pub fn own_queues(&self) -> BTreeSet<&str> {
+        let own = self.iter().filter(|kind| kind.runner.run_by() == RunBy::Jobql);
+        own.map(|kind| kind.queue.as_str()).collect()
+    }
+
+    /// The kinds of a queue, by name.
+    pub fn of_queue<'a>(&'a self, queue: &'a str) -> impl Iterator<Item = &'a Kind> {
+        self.iter().filter(move |kind| kind.queue == queue)
+    }
+
     /// Puts the tables of the configuration file over the builtin kinds. `folder` is the file's.
     pub(super) fn from_tables(
         tables: BTreeMap<String, KindTable>,
@@ -154,6 +193,16 @@ impl Kinds {
         for (name, table) in tables {
             let kind = Kind::from_table(&name, table, folder)?;
             kinds.0.insert(name, kind);
+        }
+        for kind in kinds.iter() {
+            let mut others = kinds.of_queue(&kind.queue);
+            if let Some(other) = others.find(|other| other.runner.run_by() != kind.runner.run_by()) {
+                let problem = format!(
+                    "the kinds {:?} and {:?} of the queue {:?} are not run by the same workers; give each its own",
+                    kind.name, other.name, kind.queue
+                );
+                return Err(ConfigError::new(format!("kinds.{}.queue", kind.name), problem));
+            }
         }
         Ok(kinds)
     }
@@ -206,9 +255,13 @@ impl Kind {
             }
             (Some(text), _) => Some(text),
             (None, Runner::Builtin(builtin)) => Some(builtin.description().to_owned()),
-            (None, Runner::Command(_)) => None,
+            (None, _) => None,
         };
-        let queue = table.queue.unwrap_or_else(|| "default".to_owned());
+        let own_queue = match runner.run_by() {
+            RunBy::Jobql => "default",
+            RunBy::ApiWorkers | RunBy::Programs => name,
+        };
+        let queue = table.queue.unwrap_or_else(|| own_queue.to_owned());
         if !is_name(&queue) {
             return Err(ConfigError::new(key("queue"), NAME_RULE));
         }
@@ -246,35 +299,46 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
+/// The words that `runner` can have.
+const RUNNERS: &str = "\"builtin\", \"command\", \"external\" and \"native\"";
+
 fn runner(name: &str, table: &KindTable, folder: &Path) -> Result<Runner, ConfigError> {
     let key = |field: &str| format!("kinds.{name}.{field}");
-    let refused = |field: &str, problem: &str| Err(ConfigError::new(key(field), problem));
     let own = Builtin::ALL.into_iter().find(|each| each.name() == name).map(|_| "builtin");
-    match table.runner.as_deref().or(own) {
-        Some("builtin") => {
-            if table.command.is_some() {
-                return refused("command", "only for runner = \"command\"; this kind is builtin");
-            }
+    let word = match table.runner.as_deref().or(own) {
+        Some(word) => word,
+        None => return Err(ConfigError::new(key("runner"), format!("missing; allowed are {RUNNERS}"))),
+    };
+    for (field, is_given, of) in
+        [("builtin", table.builtin.is_some(), "builtin"), ("command", table.command.is_some(), "command")]
+    {
+        if is_given && of != word {
+            let problem = format!("only for runner = {of:?}; this kind's is {word:?}");
+            return Err(ConfigError::new(key(field), problem));
+        }
+    }
+    match word {
+        "builtin" => {
             let builtin = table.builtin.as_deref().unwrap_or(name);
-            match Builtin::ALL.into_iter().find(|each| each.name() == builtin) {
-                Some(builtin) => Ok(Runner::Builtin(builtin)),
-                None => refused("builtin", "allowed are \"sum\", \"echo\", \"sleep\" and \"fail\""),
-            }
+            let found = Builtin::ALL.into_iter().find(|each| each.name() == builtin);
+            found.map(Runner::Builtin).ok_or_else(|| {
+                let problem = "allowed are \"sum\", \"echo\", \"sleep\" and \"fail\"";
+                ConfigError::new(key("builtin"), problem)
+            })
         }
-        Some("command") => {
-            if table.builtin.is_some() {
-                return refused("builtin", "only for runner = \"builtin\"; this kind is a command");
+        "command" => match &table.command {
+            Some(command) => checked_command(&key("command"), command, folder),
+            None => {
+                let problem = "missing; allowed is a list [\"program\", \"argument\", ...]";
+                Err(ConfigError::new(key("command"), problem))
             }
-            let Some(command) = &table.command else {
-                return refused("command", "missing; allowed is a list [\"program\", \"argument\", ...]");
-            };
-            checked_command(&key("command"), command, folder)
+        },
+        "external" => Ok(Runner::External),
+        "native" => Ok(Runner::Native),
+        other => {
+            let problem = format!("no runner is called {other:?}; allowed are {RUNNERS}");
+            Err(ConfigError::new(key("runner"), problem))
         }
-        Some(other) => refused(
-            "runner",
-            &format!("no runner is called {other:?}; allowed are \"builtin\" and \"command\""),
-        ),
-        None => refused("runner", "missing; allowed are \"builtin\" and \"command\""),
     }
 }
 

@@ -63,6 +63,7 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     events.log_news.tell_all();
     events.board.tell();
     events.ready.send_modify(|tick| *tick += 1);
+    events.claim_line.tell_all();
     let pongs = AtomicU64::new(0);
     let hear = async {
         loop {
@@ -96,7 +97,10 @@ fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, p
             events.board.tell();
         }
         QUEUE_CHANNEL => events.board.tell(),
-        READY_CHANNEL => events.ready.send_modify(|tick| *tick += 1),
+        READY_CHANNEL => {
+            events.ready.send_modify(|tick| *tick += 1);
+            events.claim_line.tell(notification.payload());
+        }
         LOG_CHANNEL => {
             notification
                 .payload()

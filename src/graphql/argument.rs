@@ -6,6 +6,7 @@ use async_graphql::ID;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::job::json_scan::has_nul;
 use crate::job::submission::{checked_id, in_range};
 use crate::job::viewer::Viewer;
 
@@ -90,6 +91,46 @@ pub fn for_workers(viewer: &Viewer) -> Result<()> {
         Viewer::Operator | Viewer::Worker(_) => Ok(()),
         Viewer::Client(_) => Err(Error::forbidden("jobs can be worked on with a worker's token only")),
     }
+}
+
+/// Whose a worker is that this viewer runs: its name is its own among those of one owner.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn worker_owner(viewer: &Viewer) -> Result<String> {
+    for_workers(viewer)?;
+    Ok(match viewer {
+        Viewer::Worker(scope) => format!("token:{}", scope.token),
+        Viewer::Operator | Viewer::Client(_) => "operator".to_owned(),
+    })
+}
+
+/// A fraction from 0 to 1 that may be left out.
+///
+/// # Errors
+/// `InvalidInput` naming the argument.
+pub fn fraction(argument: &str, given: Option<f64>) -> Result<Option<f64>> {
+    match given {
+        Some(given) if !(0.0..=1.0).contains(&given) => {
+            Err(Error::invalid(argument, format!("{given} is not within 0 to 1")))
+        }
+        given => Ok(given),
+    }
+}
+
+/// A text for people: without NUL, and cut to so many characters.
+///
+/// # Errors
+/// `InvalidPayload` naming the argument.
+pub fn text(argument: &str, given: String, max_chars: usize) -> Result<String> {
+    if has_nul(&given) {
+        return Err(Error::InvalidPayload {
+            field: argument.to_owned(),
+            problem: "holds the character U+0000, which cannot be stored".to_owned(),
+            pointers: Vec::new(),
+        });
+    }
+    Ok(given.chars().take(max_chars).collect())
 }
 
 #[cfg(test)]

@@ -47,6 +47,10 @@ pub enum RunnerType {
     Builtin,
     /// A program, named by the configuration.
     Command,
+    /// Workers in any language, by claimJobs.
+    External,
+    /// A program in Rust that registers a handler, or workers by claimJobs.
+    Native,
 }
 
 impl From<&Kind> for JobKind {
@@ -64,6 +68,8 @@ impl From<&Kind> for JobKind {
             runner: match kind.runner {
                 Runner::Builtin(_) => RunnerType::Builtin,
                 Runner::Command(_) => RunnerType::Command,
+                Runner::External => RunnerType::External,
+                Runner::Native => RunnerType::Native,
             },
         }
     }

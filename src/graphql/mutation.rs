@@ -1,4 +1,4 @@
-//! The type `Mutation`.
+//! What can be changed about jobs and queues: a part of the type `Mutation`.
 
 use async_graphql::{Context, ID, MaybeUndefined, Object, Result};
 use entity::queue::ClaimOrder;
@@ -20,12 +20,13 @@ use crate::store::update::JobChange;
 /// Jobs of one `submitJobs`.
 const MAX_SUBMITS: usize = 1_000;
 
-/// Everything that can be changed.
-pub struct Mutation;
+/// What can be changed about jobs and queues.
+#[derive(Default)]
+pub struct JobMutation;
 
-/// Everything that can be changed.
+/// What can be changed about jobs and queues.
 #[Object]
-impl Mutation {
+impl JobMutation {
     /// waitSeconds (0 to 25): answer once the job is terminal, at the latest after that time.
     async fn submit_job(
         &self,

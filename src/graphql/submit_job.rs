@@ -73,7 +73,7 @@ impl SubmitJobInput {
 }
 
 /// The domain's error for JSON that the scan refused.
-fn invalid_payload(field: &str, error: ScanError) -> Error {
+pub(super) fn invalid_payload(field: &str, error: ScanError) -> Error {
     let problem = error.to_string();
     let pointers = match error {
         ScanError::Refused { pointer, .. } => vec![pointer],

@@ -6,13 +6,13 @@ use super::date_time::DateTime;
 use super::queue_position::int;
 use crate::store::worker::{SeenWorker, State};
 
-/// A process that runs jobs.
+/// A process that runs jobs, or a worker over the API.
 #[derive(Clone, Debug, SimpleObject)]
 pub struct Worker {
-    /// Fresh per start of the process.
+    /// Fresh per start of the process, or per registration of a worker over the API.
     #[graphql(complexity = 0)]
     id: ID,
-    /// Host and process, for people.
+    /// Host and process, for people; for a worker over the API its workerId.
     #[graphql(complexity = 0)]
     name: String,
     /// The queues that it serves.
@@ -21,7 +21,7 @@ pub struct Worker {
     /// The kinds that it can run.
     #[graphql(complexity = 0)]
     kinds: Vec<String>,
-    /// Jobs that it runs at once.
+    /// Jobs that it runs at once; for a worker over the API the most that one of its claims asked for.
     #[graphql(complexity = 0)]
     slots: i32,
     /// Jobs that it holds; briefly more than its slots where the jobs are short.

@@ -8,14 +8,15 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::{Response, ServerError};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
 
 use super::HttpState;
 use super::answer::Answer;
 use super::negotiation::{Accepted, StreamType};
 use super::operation_request::NoRequest;
-use crate::graphql;
 use crate::graphql::error::{Code, internal};
 use crate::graphql::request_check::{CheckedRequest, RawRequest};
+use crate::graphql::{self, ClientGone};
 use crate::job::viewer::Viewer;
 
 /// How long a query or mutation may take; what it waits for by itself ends after 25 s.
@@ -104,6 +105,10 @@ pub async fn reply(state: &HttpState, incoming: Incoming) -> Reply {
 
 async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
     let CheckedRequest { request, operation, state: progress, .. } = checked;
+    // The guard goes with the handler's future, and the token tells what goes on without it.
+    let gone = CancellationToken::new();
+    let request = request.data(ClientGone(gone.clone()));
+    let _tells_when_dropped = gone.drop_guard();
     let schema = state.schema.clone();
     let run = async move { schema.execute(request).await };
     let outcome = if operation == OperationType::Mutation {
@@ -130,9 +135,16 @@ pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yie
     let responses = match checked.operation {
         // What a mutation has begun it must finish, also when it is stopped or the client goes.
         OperationType::Mutation => {
-            let (schema, request) = (state.schema.clone(), checked.request);
+            let gone = CancellationToken::new();
+            let (schema, request) = (state.schema.clone(), checked.request.data(ClientGone(gone.clone())));
             let run = state.tasks.spawn(async move { schema.execute(request).await });
-            stream::once(async move { run.await.unwrap_or_else(|_| panicked()) }).boxed()
+            let tells_when_dropped = gone.drop_guard();
+            stream::once(async move {
+                let response = run.await.unwrap_or_else(|_| panicked());
+                drop(tells_when_dropped.disarm());
+                response
+            })
+            .boxed()
         }
         OperationType::Query => {
             let (schema, request) = (state.schema.clone(), checked.request);

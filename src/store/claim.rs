@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use entity::queue::ClaimOrder;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgPool, Row};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::lease::Lease;
@@ -162,7 +162,14 @@ impl Store {
 }
 
 async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result<Vec<ClaimedJob>> {
-    let mut connection = pool.acquire().await?;
+    claim_on(&mut *pool.acquire().await?, request).await
+}
+
+/// Claims on this connection, which may be in a transaction.
+pub(super) async fn claim_on(
+    connection: &mut PgConnection,
+    request: &ClaimRequest,
+) -> sqlx::Result<Vec<ClaimedJob>> {
     // Most queues are FIFO and unlimited: one statement. Only when it gives nothing is it asked why.
     let claimed = claim_with(&PLAIN_CLAIM_SQL, request)
         .fetch_all(&mut *connection)
@@ -173,7 +180,7 @@ async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result<Vec<Claime
     if !claimed.is_empty() {
         return Ok(sorted(claimed));
     }
-    let settings = queue::settings_of(&mut connection, &request.queue).await?;
+    let settings = queue::settings_of(&mut *connection, &request.queue).await?;
     if settings.paused || (settings.claim_order == ClaimOrder::Fifo && settings.max_running.is_none()) {
         return Ok(Vec::new());
     }

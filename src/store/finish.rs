@@ -46,6 +46,13 @@ pub enum AttemptEnd {
     Released,
 }
 
+impl AttemptEnd {
+    /// A failure that the handler told.
+    pub fn failed(failure: Failure, retry_after: Duration) -> AttemptEnd {
+        AttemptEnd::Failed { outcome: AttemptOutcome::Error, failure, retry_after }
+    }
+}
+
 impl Store {
     /// Ends an attempt, together with whatever else is ending.
     ///

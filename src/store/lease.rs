@@ -5,7 +5,9 @@
 //! hold for longer than a lease but does not name was lost on the way to it, and goes back as one that lost its
 //! worker.
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Store, sweep};
@@ -31,6 +33,17 @@ pub enum LeaseState {
     CancelRequested,
 }
 
+/// What a heartbeat learns.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// The state of each lease that was named.
+    pub states: Vec<(Lease, LeaseState)>,
+    /// The new end of the worker's lease, by the database's clock.
+    pub expires_at: DateTime<Utc>,
+    /// The worker was asked to finish what it has and to stop.
+    pub draining: bool,
+}
+
 impl Store {
     /// Moves the worker's lease and tells the state of each of `held`.
     ///
@@ -42,7 +55,7 @@ impl Store {
         worker_id: Uuid,
         held: Vec<Lease>,
         lease_seconds: i32,
-    ) -> Result<Vec<(Lease, LeaseState)>> {
+    ) -> Result<Heartbeat> {
         let pool = self.work.clone();
         self.detached("send a heartbeat", async move {
             let failed = |source| Error::database("send a heartbeat", source);
@@ -50,16 +63,15 @@ impl Store {
             let epochs: Vec<i32> = held.iter().map(|lease| lease.epoch).collect();
             let alive = sqlx::query(
                 "UPDATE worker SET last_seen_at = now(), expires_at = now() + make_interval(secs => $2)
-                 WHERE id = $1 AND lost_at IS NULL",
+                 WHERE id = $1 AND lost_at IS NULL
+                 RETURNING expires_at, draining",
             )
             .bind(worker_id)
             .bind(f64::from(lease_seconds))
-            .execute(&pool)
+            .fetch_optional(&pool)
             .await
-            .map_err(failed)?;
-            if alive.rows_affected() == 0 {
-                return Err(Error::LeaseLost);
-            }
+            .map_err(failed)?
+            .ok_or(Error::LeaseLost)?;
             sweep::lose_unnamed(&pool, worker_id, &job_ids, lease_seconds).await.map_err(failed)?;
             let rows = sqlx::query(
                 "SELECT named.id, named.epoch,
@@ -73,18 +85,22 @@ impl Store {
             .fetch_all(&pool)
             .await
             .map_err(failed)?;
-            rows.iter()
-                .map(|row| {
-                    let state = match (row.try_get("held")?, row.try_get("cancel_requested")?) {
-                        (false, _) => LeaseState::Lost,
-                        (true, true) => LeaseState::CancelRequested,
-                        (true, false) => LeaseState::Held,
-                    };
-                    Ok((Lease { job_id: row.try_get("id")?, epoch: row.try_get("epoch")? }, state))
-                })
-                .collect::<sqlx::Result<_>>()
-                .map_err(failed)
+            let states = rows.iter().map(state).collect::<sqlx::Result<_>>().map_err(failed)?;
+            Ok(Heartbeat {
+                states,
+                expires_at: alive.try_get("expires_at").map_err(failed)?,
+                draining: alive.try_get("draining").map_err(failed)?,
+            })
         })
         .await
     }
+}
+
+fn state(row: &PgRow) -> sqlx::Result<(Lease, LeaseState)> {
+    let state = match (row.try_get("held")?, row.try_get("cancel_requested")?) {
+        (false, _) => LeaseState::Lost,
+        (true, true) => LeaseState::CancelRequested,
+        (true, false) => LeaseState::Held,
+    };
+    Ok((Lease { job_id: row.try_get("id")?, epoch: row.try_get("epoch")? }, state))
 }

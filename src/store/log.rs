@@ -99,6 +99,13 @@ impl Store {
     }
 }
 
+/// Lines of one attempt that are kept.
+pub const MAX_LINES: i32 = 10_000;
+/// Bytes of the lines of one attempt that are kept.
+pub const MAX_BYTES: usize = 1 << 20;
+/// What stands in place of the first line that is not kept.
+pub const LOG_IS_FULL: &str = "the log is full; later lines are not kept";
+
 pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<LogBatch, ()> {
     GroupWriter::spawn(
         pool,

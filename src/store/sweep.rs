@@ -19,6 +19,16 @@ const BACK_OFF_SECONDS: f64 = 5.0;
 /// A lost worker is shown for so long.
 const KEEP_LOST_WORKERS: &str = "1 hour";
 
+/// How long a claim can be repeated under its id.
+const KEEP_CLAIMS: &str = "10 minutes";
+
+/// A worker over the API says no goodbye. One that holds nothing when its lease runs out has left nobody waiting, and
+/// is forgotten rather than lost.
+const FORGET_IDLE_SQL: &str = "
+    DELETE FROM worker
+    WHERE owner IS NOT NULL AND lost_at IS NULL AND expires_at < now()
+        AND NOT EXISTS (SELECT FROM job WHERE status = 'RUNNING' AND worker_id = worker.id)";
+
 /// What a sweep found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -73,6 +83,12 @@ impl Store {
         let pool = self.work.clone();
         self.detached("sweep", async move {
             let failed = |source| Error::database("sweep", source);
+            sqlx::query(FORGET_IDLE_SQL).execute(&pool).await.map_err(failed)?;
+            sqlx::query("DELETE FROM claim WHERE claimed_at < now() - $1::text::interval")
+                .bind(KEEP_CLAIMS)
+                .execute(&pool)
+                .await
+                .map_err(failed)?;
             let workers =
                 sqlx::query("UPDATE worker SET lost_at = now() WHERE lost_at IS NULL AND expires_at < now()")
                     .execute(&pool)

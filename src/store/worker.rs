@@ -77,15 +77,15 @@ impl Store {
         let pool = self.work.clone();
         self.detached("register a worker", async move {
             sqlx::query(
-                "INSERT INTO worker (id, name, queues, kinds, slots, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))",
+                "INSERT INTO worker (id, name, queues, kinds, slots, lease_seconds, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $6))",
             )
             .bind(worker.id)
             .bind(&worker.name)
             .bind(&worker.queues)
             .bind(&worker.kinds)
             .bind(worker.slots)
-            .bind(f64::from(worker.lease_seconds))
+            .bind(worker.lease_seconds)
             .execute(&pool)
             .await
             .map(drop)
@@ -101,6 +101,27 @@ impl Store {
     pub async fn drain_worker(&self, worker_id: Uuid) -> Result<()> {
         self.change_worker("drain a worker", "UPDATE worker SET draining = true WHERE id = $1", worker_id)
             .await
+    }
+
+    /// Has a worker that somebody else runs claim no more; its next heartbeat tells it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or it is lost; `Unavailable`, `Database`.
+    pub async fn ask_to_drain(&self, worker_id: Uuid) -> Result<SeenWorker> {
+        let pool = self.work.clone();
+        let failed = |source| Error::database("drain a worker", source);
+        let asked = self
+            .detached("drain a worker", async move {
+                sqlx::query("UPDATE worker SET draining = true WHERE id = $1 AND lost_at IS NULL")
+                    .bind(worker_id)
+                    .execute(&pool)
+                    .await
+                    .map_err(failed)
+            })
+            .await?;
+        let seen = self.seen_workers().await?.into_iter().find(|seen| seen.worker.id == worker_id);
+        seen.filter(|_| asked.rows_affected() > 0)
+            .ok_or_else(|| Error::NotFound { what: "worker", id: worker_id.to_string() })
     }
 
     /// Takes the row of a worker away that holds nothing any more. What it still held, the sweeper finds.
@@ -133,6 +154,8 @@ fn seen(row: &PgRow) -> sqlx::Result<SeenWorker> {
         expires_at: row.try_get("expires_at")?,
         draining: row.try_get("draining")?,
         lost_at: row.try_get("lost_at")?,
+        owner: row.try_get("owner")?,
+        lease_seconds: row.try_get("lease_seconds")?,
     };
     let state = match (row.try_get("lost")?, worker.draining) {
         (true, _) => State::Lost,

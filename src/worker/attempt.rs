@@ -18,9 +18,10 @@ use super::progress::{ProgressReporter, Report, Reports};
 use super::registration::Registration;
 use super::runner::{self, Context, STOP_GRACE};
 use super::stop::StopReason;
-use crate::config::{Backoff, Kind, in_words};
+use crate::config::{Backoff, Kind};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
+use crate::job::outcome::{json_bytes, misfit};
 use crate::store::finish::AttemptEnd;
 use crate::store::progress::Progress;
 
@@ -168,34 +169,8 @@ fn judge(
     }
 }
 
-/// Why the result is not one of its kind; none when it is. Another attempt would hardly give another result.
-fn misfit(kind: &Kind, result: &Value, bytes: usize) -> Option<Failure> {
-    let problems = kind.result_schema.as_ref()?.check(result, bytes).err()?;
-    let message = format!("the result does not fit the kind's schema: {}", in_words(&problems));
-    let pointers: Vec<String> = problems.into_iter().map(|problem| problem.pointer).collect();
-    Some(Failure::fatal("INVALID_RESULT", message).with_details(serde_json::json!({ "pointers": pointers })))
-}
-
 fn failed(failure: Failure, backoff: &Backoff, attempt: i16) -> AttemptEnd {
-    AttemptEnd::Failed { outcome: AttemptOutcome::Error, failure, retry_after: delay_after(backoff, attempt) }
-}
-
-/// The size of a value as compact JSON, without making the text.
-fn json_bytes(value: &Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Neither the writer nor a `Value` can fail.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
+    AttemptEnd::failed(failure, delay_after(backoff, attempt))
 }
 
 #[cfg(test)]
@@ -242,11 +217,5 @@ mod tests {
         assert_eq!(code_of(None, Some(Ok(Ok(json!("123456789"))))).1, "OUTPUT_LIMIT");
         assert!(matches!(end_of(None, Some(Ok(Ok(json!("12345678"))))), AttemptEnd::Done(_)));
         assert_eq!(code_of(None, Some(Ok(Err(Failure::fatal("NO", "no"))))).1, "NO");
-    }
-
-    #[test]
-    fn the_size_is_that_of_the_text() {
-        let value = json!({ "a": ["ä\n", 1.5, null], "b": {} });
-        assert_eq!(json_bytes(&value), value.to_string().len());
     }
 }

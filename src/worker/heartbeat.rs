@@ -77,7 +77,7 @@ async fn send(registration: &Registration, patience: Duration) -> Result<Vec<(Le
     let heartbeat =
         registration.store.heartbeat(registration.worker_id, held, registration.settings.lease_seconds_i32());
     match timeout(patience, heartbeat).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map(|heartbeat| heartbeat.states),
         Err(_) => Err(Error::Unavailable { operation: "send a heartbeat", source: None }),
     }
 }

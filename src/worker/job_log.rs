@@ -15,12 +15,8 @@ use tokio::time::Instant;
 use super::registration::Registration;
 use crate::error::Error;
 use crate::store::lease::Lease;
-use crate::store::log::{LogBatch, NewLine};
+use crate::store::log::{LOG_IS_FULL, LogBatch, MAX_BYTES, MAX_LINES, NewLine};
 
-/// Lines of one attempt.
-const MAX_LINES: i32 = 10_000;
-/// Bytes of the lines of one attempt.
-const MAX_BYTES: usize = 1 << 20;
 /// Lines of one write.
 const BATCH: usize = 500;
 /// Between two writes about one job.
@@ -60,7 +56,7 @@ impl JobLog {
             state.bytes += text.len();
             let (stream, text) = if state.said >= MAX_LINES || state.bytes > MAX_BYTES {
                 state.is_full = true;
-                (LogStream::System, "the log is full; later lines are not kept".to_owned())
+                (LogStream::System, LOG_IS_FULL.to_owned())
             } else {
                 (stream, text)
             };

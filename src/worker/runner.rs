@@ -49,6 +49,10 @@ pub async fn run(kind: &Kind, context: Context) -> Result<Value, Failure> {
     match &kind.runner {
         Runner::Builtin(which) => builtin::run(*which, context).await,
         Runner::Command(argv) => command::run(&kind.name, argv, context).await,
+        // Its queue is not served here; another process's configuration must have said otherwise.
+        Runner::External | Runner::Native => {
+            Err(Failure::retryable("UNKNOWN_KIND", "the worker that took the job cannot run its kind"))
+        }
     }
 }
 

@@ -176,7 +176,7 @@ async fn a_lost_worker_stays_lost_and_is_told_so() {
     let lease = db.claim(worker, 1).await.remove(0).lease;
     expire(&db, worker).await;
     // Late, but before any sweep: nobody took anything away yet.
-    let states = db.store.heartbeat(worker, vec![lease], 30).await.expect("heartbeat");
+    let states = db.store.heartbeat(worker, vec![lease], 30).await.expect("heartbeat").states;
     assert_eq!(states, [(lease, LeaseState::Held)]);
     expire(&db, worker).await;
     db.store.sweep().await.expect("sweep");
@@ -195,7 +195,7 @@ async fn a_heartbeat_tells_each_lease_apart() {
     let unknown = Lease { job_id: Uuid::now_v7(), epoch: 1 };
     let mut named = leases.clone();
     named.push(unknown);
-    let mut states = db.store.heartbeat(worker, named, 30).await.expect("heartbeat");
+    let mut states = db.store.heartbeat(worker, named, 30).await.expect("heartbeat").states;
     states.sort_unstable_by_key(|(lease, _)| leases.iter().position(|other| other == lease));
     let state = |lease| states.iter().find(|(other, _)| *other == lease).map(|(_, state)| *state);
     assert_eq!(state(leases[0]), Some(LeaseState::Held));

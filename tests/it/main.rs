@@ -10,6 +10,8 @@
 
 mod support;
 
+mod api_workers;
+mod api_workers_waiting;
 mod bad_input;
 mod benching;
 mod callbacks;

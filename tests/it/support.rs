@@ -1,6 +1,7 @@
 //! What the tests share: one private PostgreSQL for the test run, a fresh database for each test, and factories
 //! that set only what a test is about.
 
+pub mod api_worker;
 pub mod process;
 pub mod proxy;
 
