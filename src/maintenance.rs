@@ -1,5 +1,6 @@
 //! What keeps the queue in order without anyone asking, in every process and without a leader: jobs whose time has
-//! come are promoted, those that were not started in time are given up, jobs of dead workers go back.
+//! come are promoted, those that were not started in time are given up, jobs of dead workers go back, and jobs whose
+//! dependencies are met are released where the process that should have done so died.
 //!
 //! Processes that do the same at once share the work by skipping each other's locked rows. A failing round is
 //! logged once per outage and tried again at the next.
@@ -35,6 +36,10 @@ const DELIVER_EVERY: Duration = Duration::from_secs(1);
 /// A reader finds no more changes of counts than come up in so long.
 const FOLD_EVERY: Duration = Duration::from_millis(250);
 
+/// What an end means for dependents is drawn at once by the process that wrote it; this is for ends whose process died, or
+/// that were written by hand.
+const RELEASE_EVERY: Duration = Duration::from_millis(500);
+
 /// A job that has waited too long goes to the front within so long.
 const AGE_EVERY: Duration = Duration::from_secs(2);
 
@@ -55,6 +60,11 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
     }));
     let promoting = store.clone();
     tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    let releasing = store.clone();
+    tasks.spawn(repeat("release dependents", RELEASE_EVERY, shutdown.clone(), move || {
+        let store = releasing.clone();
+        async move { store.release_dependents().await.map(drop) }
+    }));
     let pruning = store.clone();
     tasks.spawn(repeat("prune finished jobs", PRUNE_EVERY, shutdown.clone(), move || {
         prune(pruning.clone(), retention)

@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod changes;
 pub mod claim;
 pub mod delete;
+pub mod dependency;
 pub mod expire;
 pub mod external;
 pub mod external_log;
@@ -33,6 +34,7 @@ pub mod prune;
 pub mod queue;
 pub mod queue_content;
 pub mod read;
+pub mod release;
 pub mod retry;
 mod sight;
 pub mod submit;
@@ -75,6 +77,7 @@ pub struct Store {
     logs: group::GroupWriter<log::LogBatch, ()>,
     progress_pace: progress_pace::ProgressPace,
     lease_key: Arc<OnceCell<LeaseKey>>,
+    releaser: release::Releaser,
 }
 
 impl Store {
@@ -82,9 +85,11 @@ impl Store {
     /// the group writers on the current runtime.
     pub fn new(pool: PgPool, work: PgPool, orm: DatabaseConnection) -> Store {
         let tasks = TaskTracker::new();
+        let releaser = release::Releaser::spawn(&work, &tasks);
         Store {
             submits: submit::writer(&work, &tasks),
-            ends: finish::writer(&work, &tasks),
+            ends: finish::writer(&work, &tasks, &releaser),
+            releaser,
             progress: progress::writer(&work, &tasks),
             logs: log::writer(&work, &tasks),
             forecasts: forecast::Forecasts::default(),

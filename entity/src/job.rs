@@ -75,6 +75,10 @@ pub struct Model {
     pub start_before: Option<DateTimeUtc>,
     /// Where its end is told.
     pub callback_url: Option<String>,
+    /// While BLOCKED: jobs it depends on that are not DONE. None for a job that depends on none.
+    pub waits_for: Option<i32>,
+    /// Its end matters to jobs that depend on it.
+    pub has_dependents: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -11,6 +11,7 @@ mod m20261122_000013_job_load;
 mod m20261122_000014_kind_duration;
 mod m20261122_000015_callback;
 mod m20261122_000025_external_worker;
+mod m20261122_000030_dependency;
 mod m20261122_000040_ledger;
 
 use sea_orm_migration::prelude::*;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000014_kind_duration::Migration),
             Box::new(m20261122_000015_callback::Migration),
             Box::new(m20261122_000025_external_worker::Migration),
+            Box::new(m20261122_000030_dependency::Migration),
             Box::new(m20261122_000040_ledger::Migration),
         ]
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
+use crate::store::dependency::Direction;
 use crate::store::list::JobFilter;
 use crate::store::log::LogPlace;
 use crate::store::queue::Turn;
@@ -65,6 +66,15 @@ impl CursorSeal {
         let mut except_kinds = except_kinds.to_vec();
         except_kinds.sort_unstable();
         CursorSeal::of_list(&json!(["upcoming", queue, except_kinds]))
+    }
+
+    /// The seal of the list of a job's neighbours.
+    pub fn of_neighbours(job_id: Uuid, direction: Direction) -> CursorSeal {
+        let list = match direction {
+            Direction::Parents => "dependsOn",
+            Direction::Children => "dependents",
+        };
+        CursorSeal::of_list(&json!([list, job_id]))
     }
 
     /// The seal of a job's log.

@@ -10,7 +10,7 @@ use super::callback::Callback;
 use super::cursor::CursorSeal;
 use super::date_time::DateTime;
 use super::job_attempt::JobAttempt;
-use super::job_connection::{page_complexity, page_size};
+use super::job_connection::{DEFAULT_PAGE, JobConnection, page_complexity, page_size};
 use super::job_error::JobError;
 use super::job_log::JobLogConnection;
 use super::job_progress::JobProgress;
@@ -20,6 +20,7 @@ use super::loaders::Loaders;
 use super::queue_position::QueuePosition;
 use super::wait_reason::WaitReason;
 use crate::job::viewer::Viewer;
+use crate::store::dependency::{Direction, NeighbourRequest};
 
 /// Lines of a page when `first` is not given.
 const DEFAULT_LINES: i32 = 100;
@@ -209,13 +210,40 @@ impl Job {
     }
 
     /// Why it is not running now; null when it is, or is terminal. Of several reasons the first of: QUEUE_PAUSED,
-    /// NO_LIVE_WORKER, CONCURRENCY_LIMIT, AHEAD_IN_QUEUE.
+    /// NO_LIVE_WORKER, CONCURRENCY_LIMIT, AHEAD_IN_QUEUE; DEPENDENCY_FAILED before DEPENDENCY.
     async fn wait_reason(&self, ctx: &Context<'_>) -> Result<Option<WaitReason>> {
-        if self.0.status != entity::JobStatus::Pending {
-            return Ok(WaitReason::of_its_own(&self.0));
-        }
-        let queue = ctx.data::<Loaders>()?.queue_wait(&self.0.queue).await?;
-        Ok(Some(WaitReason::in_queue(&queue)))
+        let loaders = ctx.data::<Loaders>()?;
+        Ok(match self.0.status {
+            entity::JobStatus::Pending => {
+                Some(WaitReason::in_queue(&loaders.queue_wait(&self.0.queue).await?))
+            }
+            entity::JobStatus::Blocked => {
+                Some(WaitReason::of_blocked(loaders.is_held_by_failure(self.0.id).await?))
+            }
+            _ => WaitReason::of_its_own(&self.0),
+        })
+    }
+
+    /// The jobs that must be DONE before it runs, oldest first; without those that are gone. first: 1 to 200.
+    #[graphql(complexity = "page_complexity(first, None, child_complexity)")]
+    async fn depends_on(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 50, desc = "How many, 1 to 200.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+    ) -> Result<JobConnection> {
+        neighbours(ctx, self.0.id, Direction::Parents, first, after).await
+    }
+
+    /// The jobs that depend on it, oldest first. first: 1 to 200.
+    #[graphql(complexity = "page_complexity(first, None, child_complexity)")]
+    async fn dependents(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 50, desc = "How many, 1 to 200.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+    ) -> Result<JobConnection> {
+        neighbours(ctx, self.0.id, Direction::Children, first, after).await
     }
 
     /// Null once the job is terminal or while it is not ready.
@@ -228,4 +256,19 @@ impl Job {
         let active = position.filter(|position| position.position().is_some());
         Ok(active.map(|position| QueuePosition::new(self.0.id, &position)))
     }
+}
+
+async fn neighbours(
+    ctx: &Context<'_>,
+    job_id: uuid::Uuid,
+    direction: Direction,
+    first: Option<i32>,
+    after: Option<String>,
+) -> Result<JobConnection> {
+    let seal = CursorSeal::of_neighbours(job_id, direction);
+    let size = page_size("first", first.unwrap_or(DEFAULT_PAGE))?;
+    let after = after.map(|after| seal.job_id("after", &after)).transpose()?;
+    let request = NeighbourRequest { job_id, direction, after, limit: i64::from(size) + 1 };
+    let jobs = ctx.data::<Loaders>()?.neighbours(request).await?;
+    Ok(JobConnection::neighbours(jobs, request, seal))
 }

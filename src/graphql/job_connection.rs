@@ -11,6 +11,7 @@ use super::job::Job;
 use super::queue_position::int;
 use crate::error::{self, Error};
 use crate::job::viewer::Viewer;
+use crate::store::dependency::NeighbourRequest;
 use crate::store::list::{JobFilter, JobPage, Page, PageEnd};
 use crate::store::queue::{Turn, UpcomingRequest};
 
@@ -88,6 +89,8 @@ enum List {
     Newest(JobFilter),
     /// A queue's pending jobs in claim order.
     Upcoming(UpcomingRequest),
+    /// What a job depends on, or what depends on it.
+    Neighbours(NeighbourRequest),
 }
 
 impl JobConnection {
@@ -114,9 +117,18 @@ impl JobConnection {
         }
     }
 
+    /// The page of a job's neighbours that `request` asked for, with one more where there are more.
+    pub fn neighbours(mut jobs: Vec<Arc<job::Model>>, request: NeighbourRequest, seal: CursorSeal) -> Self {
+        let limit = usize::try_from(request.limit - 1).unwrap_or_default();
+        let has_next = jobs.len() > limit;
+        jobs.truncate(limit);
+        let list = List::Neighbours(request);
+        JobConnection { jobs, has_next, has_previous: request.after.is_some(), seal, list }
+    }
+
     fn cursor(&self, job: &job::Model) -> String {
         match self.list {
-            List::Newest(_) => self.seal.cursor(job.id),
+            List::Newest(_) | List::Neighbours(_) => self.seal.cursor(job.id),
             List::Upcoming(_) => self.seal.turn_cursor(Turn { level: job.level, seq: job.seq }),
         }
     }
@@ -158,6 +170,9 @@ impl JobConnection {
                 i64::try_from(count).unwrap_or(i64::MAX)
             }
             List::Upcoming(request) => store.count_upcoming(&request.queue, &request.except_kinds).await?,
+            List::Neighbours(request) => {
+                store.count_neighbours(ctx.data::<Viewer>()?, request.job_id, request.direction).await?
+            }
         };
         Ok(int(count))
     }

@@ -8,11 +8,12 @@ use std::sync::{Arc, OnceLock};
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::runtime::{TokioSpawner, TokioTimer};
 use async_graphql::{Error, Result};
-use entity::attempt;
+use entity::{attempt, job};
 use uuid::Uuid;
 
 use crate::job::viewer::Viewer;
 use crate::store::Store;
+use crate::store::dependency::NeighbourRequest;
 use crate::store::position::Position;
 use crate::store::queue::QueueWait;
 use crate::store::queue_content::QueueContent;
@@ -29,6 +30,8 @@ pub struct Loaders {
     queue_content: OnceLock<DataLoader<QueueContentLoader>>,
     live_workers: OnceLock<DataLoader<LiveWorkersLoader>>,
     queue_waits: OnceLock<DataLoader<QueueWaitLoader>>,
+    neighbours: OnceLock<DataLoader<NeighbourLoader>>,
+    failures: OnceLock<DataLoader<FailureLoader>>,
 }
 
 impl Loaders {
@@ -42,6 +45,8 @@ impl Loaders {
             queue_content: OnceLock::new(),
             live_workers: OnceLock::new(),
             queue_waits: OnceLock::new(),
+            neighbours: OnceLock::new(),
+            failures: OnceLock::new(),
         }
     }
 
@@ -85,6 +90,26 @@ impl Loaders {
         let loader =
             self.queue_waits.get_or_init(|| data_loader(QueueWaitLoader { store: self.store.clone() }));
         Ok(loader.load_one(name.to_owned()).await?.unwrap_or_default())
+    }
+
+    /// A page of the jobs that a job depends on, or that depend on it.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn neighbours(&self, request: NeighbourRequest) -> Result<Vec<Arc<job::Model>>> {
+        let loader = self.neighbours.get_or_init(|| {
+            data_loader(NeighbourLoader { store: self.store.clone(), viewer: self.viewer.clone() })
+        });
+        Ok(loader.load_one(request).await?.unwrap_or_default())
+    }
+
+    /// True when a job that the BLOCKED job depends on did not end well.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn is_held_by_failure(&self, job_id: Uuid) -> Result<bool> {
+        let loader = self.failures.get_or_init(|| data_loader(FailureLoader { store: self.store.clone() }));
+        Ok(loader.load_one(job_id).await?.is_some())
     }
 
     /// Workers that take jobs from the queue now.
@@ -158,6 +183,38 @@ impl Loader<String> for LiveWorkersLoader {
 
     async fn load(&self, names: &[String]) -> Result<HashMap<String, i64>> {
         Ok(self.store.live_workers(names).await?)
+    }
+}
+
+struct NeighbourLoader {
+    store: Store,
+    viewer: Viewer,
+}
+
+impl Loader<NeighbourRequest> for NeighbourLoader {
+    type Value = Vec<Arc<job::Model>>;
+    type Error = Error;
+
+    async fn load(
+        &self,
+        requests: &[NeighbourRequest],
+    ) -> Result<HashMap<NeighbourRequest, Vec<Arc<job::Model>>>> {
+        let pages = self.store.neighbours(&self.viewer, requests).await?;
+        let shared = |jobs: Vec<job::Model>| jobs.into_iter().map(Arc::new).collect();
+        Ok(pages.into_iter().map(|(request, jobs)| (request, shared(jobs))).collect())
+    }
+}
+
+struct FailureLoader {
+    store: Store,
+}
+
+impl Loader<Uuid> for FailureLoader {
+    type Value = ();
+    type Error = Error;
+
+    async fn load(&self, job_ids: &[Uuid]) -> Result<HashMap<Uuid, ()>> {
+        Ok(self.store.held_by_failures(job_ids).await?.into_iter().map(|id| (id, ())).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use super::job::Job;
 use super::job_filter::{BulkPayload, JobFilter};
 use super::query::known_queues;
 use super::queue::{Queue, QueueOrder};
-use super::submit_job::{SubmitJobInput, SubmitJobPayload};
+use super::submit_job::{SubmitJobInput, SubmitJobPayload, error_below};
 use super::{Parts, argument};
 use crate::error::Error;
 use crate::job::submission::{checked_id, checked_run_at, in_range};
@@ -38,7 +38,9 @@ impl JobMutation {
     ) -> Result<SubmitJobPayload> {
         let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
         let wait = argument::wait(wait_seconds)?;
-        let mut submitted = parts.store.submit(input.into_new_job("input", viewer, &parts.config)?).await?;
+        let new_job = input.into_new_job("input", viewer, &parts.config)?;
+        let submitted = parts.store.submit(new_job).await;
+        let mut submitted = submitted.map_err(|error| error_below("input", error))?;
         if !wait.is_zero() && !submitted.job.status.is_terminal() {
             // The submit is committed: when the wait fails, the job as it was submitted is still a true answer.
             if let Ok(Some(job)) = parts.events.await_terminal(viewer, submitted.job.id, wait).await {
@@ -67,7 +69,8 @@ impl JobMutation {
             .enumerate()
             .map(|(index, input)| input.into_new_job(&format!("inputs[{index}]"), viewer, &parts.config))
             .collect::<crate::error::Result<Vec<_>>>()?;
-        let submitted = parts.store.submit_all(new_jobs).await?;
+        let submitted = parts.store.submit_all(new_jobs).await;
+        let submitted = submitted.map_err(|error| error_below("inputs", error))?;
         Ok(submitted.into_iter().map(SubmitJobPayload::from).collect())
     }
 

@@ -1,7 +1,9 @@
 //! The input `SubmitJobInput` and the type `SubmitJobPayload`.
 
-use async_graphql::{InputObject, SimpleObject};
+use async_graphql::{ID, InputObject, SimpleObject};
+use uuid::Uuid;
 
+use super::argument;
 use super::date_time::DateTime;
 use super::job::Job;
 use super::json::Json;
@@ -40,6 +42,9 @@ pub struct SubmitJobInput {
     start_before: Option<DateTime>,
     /// Where the job's end is told, by POST; https to a public address unless configured otherwise.
     callback_url: Option<String>,
+    /// Jobs of the same client that must be DONE first, each once, at most 1,000. One that is DONE already counts; one that
+    /// is ERROR or CANCELLED keeps this job BLOCKED until it is retried.
+    depends_on: Option<Vec<ID>>,
 }
 
 impl SubmitJobInput {
@@ -66,10 +71,16 @@ impl SubmitJobInput {
             timeout_seconds: self.timeout_seconds,
             display_name: self.display_name,
             callback_url: callback_url.map(String::from),
+            depends_on: parents(self.depends_on)?,
             start_before: self.start_before.map(|at| at.instant("startBefore")).transpose()?,
         };
         submission.check(viewer, &config.kinds, config.max_payload_bytes)
     }
+}
+
+fn parents(given: Option<Vec<ID>>) -> Result<Vec<Uuid>> {
+    let ids = given.unwrap_or_default();
+    ids.iter().enumerate().map(|(index, id)| argument::job_id(&format!("dependsOn[{index}]"), id)).collect()
 }
 
 /// The domain's error for JSON that the scan refused.
@@ -83,12 +94,13 @@ pub(super) fn invalid_payload(field: &str, error: ScanError) -> Error {
 }
 
 /// The same error with its field named from the argument down: `priority` becomes `inputs[3].priority`.
-fn error_below(argument: &str, mut error: Error) -> Error {
+pub(super) fn error_below(argument: &str, mut error: Error) -> Error {
     if let Error::InvalidInput { field, .. }
     | Error::InvalidPayload { field, .. }
     | Error::PayloadTooLarge { field, .. } = &mut error
     {
-        *field = format!("{argument}.{field}");
+        let dot = if field.starts_with('[') { "" } else { "." };
+        *field = format!("{argument}{dot}{field}");
     }
     error
 }

@@ -20,23 +20,30 @@ pub enum WaitReason {
     BackOff,
     /// It depends on jobs that are not DONE.
     Dependency,
+    /// A job that it depends on, perhaps by way of others, is ERROR or CANCELLED: it waits until that one is retried.
+    DependencyFailed,
     /// No worker that lives serves its queue.
     NoLiveWorker,
 }
 
 impl WaitReason {
-    /// Of a job that waits for something else than its queue; none when it is not waiting, or for its queue.
+    /// Of a job that waits for its time; none when it is not waiting, or for its queue, or for other jobs.
     pub fn of_its_own(job: &job::Model) -> Option<WaitReason> {
         match job.status {
-            JobStatus::Blocked => Some(WaitReason::Dependency),
             JobStatus::Scheduled if job.attempt > 0 => Some(WaitReason::BackOff),
             JobStatus::Scheduled => Some(WaitReason::Scheduled),
-            JobStatus::Pending
+            JobStatus::Blocked
+            | JobStatus::Pending
             | JobStatus::Running
             | JobStatus::Done
             | JobStatus::Error
             | JobStatus::Cancelled => None,
         }
+    }
+
+    /// Of a blocked job.
+    pub fn of_blocked(held_by_failure: bool) -> WaitReason {
+        if held_by_failure { WaitReason::DependencyFailed } else { WaitReason::Dependency }
     }
 
     /// Of a pending job in this queue; the first that applies.

@@ -1,5 +1,7 @@
 //! From what a client sends to a job that can be written: every argument checked, every default filled in.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,6 +18,8 @@ pub const DEFAULT_CLIENT_ID: &str = "default";
 pub const MAX_ID_CHARS: usize = 128;
 /// Longest display name that a submitter may set, in characters.
 pub const MAX_DISPLAY_NAME_CHARS: usize = 200;
+/// Jobs that a job submitted by itself may depend on.
+pub const MAX_PARENTS: usize = 1_000;
 /// A start may lie this far ahead.
 pub const MAX_RUN_AT_AHEAD: TimeDelta = TimeDelta::days(366);
 
@@ -44,6 +48,8 @@ pub struct Submission {
     pub start_before: Option<DateTime<Utc>>,
     /// Where its end is told; must have passed `callback::checked_url`.
     pub callback_url: Option<String>,
+    /// Jobs that must be DONE first, each once.
+    pub depends_on: Vec<Uuid>,
 }
 
 /// A job that is ready to be written.
@@ -75,6 +81,10 @@ pub struct NewJob {
     pub start_before: Option<DateTime<Utc>>,
     /// Where its end is told.
     pub callback_url: Option<String>,
+    /// Jobs that must be DONE first.
+    pub depends_on: Vec<Uuid>,
+    /// True when jobs that are submitted with it depend on it.
+    pub has_dependents: bool,
     /// Input.
     pub payload: Value,
     /// The same as compact JSON text.
@@ -122,6 +132,7 @@ impl Submission {
         {
             return Err(Error::invalid("startBefore", "does not lie after runAt"));
         }
+        check_parents(&self.depends_on)?;
         let display_name = match self.display_name {
             Some(label) => checked_text("displayName", label, MAX_DISPLAY_NAME_CHARS)?,
             None => display_name::of_payload(&self.payload).unwrap_or_else(|| self.kind.clone()),
@@ -149,6 +160,8 @@ impl Submission {
             run_at,
             start_before: self.start_before,
             callback_url: self.callback_url,
+            depends_on: self.depends_on,
+            has_dependents: false,
             display_name,
             payload_hash: payload_hash(&self.kind, &payload_text),
             payload: self.payload,
@@ -156,6 +169,18 @@ impl Submission {
             queue: kind.queue.clone(),
             kind: self.kind,
         })
+    }
+}
+
+fn check_parents(parents: &[Uuid]) -> Result<()> {
+    if parents.len() > MAX_PARENTS {
+        let problem = format!("has {} entries; at most {MAX_PARENTS} are allowed", parents.len());
+        return Err(Error::invalid("dependsOn", problem));
+    }
+    let mut known = HashSet::new();
+    match parents.iter().position(|parent| !known.insert(parent)) {
+        Some(index) => Err(Error::invalid(format!("dependsOn[{index}]"), "stands there twice")),
+        None => Ok(()),
     }
 }
 

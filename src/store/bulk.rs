@@ -5,15 +5,18 @@
 //! meanwhile are left out: their ids are above the one that was made first. What a step has changed stays changed when
 //! a later one fails; repeating the call does the rest.
 
+use std::borrow::Cow;
+
 use entity::JobStatus;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgPool, Postgres, Row};
 use uuid::Uuid;
 
+use super::dependency::IS_NEEDED;
 use super::list::JobFilter;
 use super::submit::is_lost_to_another_transaction;
-use super::{Store, sight};
+use super::{Store, retry, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -32,7 +35,7 @@ pub enum BulkAction {
         /// Theirs where none is given.
         priority: Option<i16>,
     },
-    /// As `delete_job`: terminal ones.
+    /// As `delete_job`: terminal ones, unless an unfinished one depends on them.
     Delete,
 }
 
@@ -65,28 +68,22 @@ impl BulkAction {
         }
     }
 
-    /// The change of the jobs in `step`, which are locked.
-    fn change(self) -> &'static str {
+    /// The change of the jobs of `$1`, which are locked; `$2` is the new priority. It begins once they are, so that it
+    /// sees what whoever held them before has written about their dependencies.
+    fn change(self) -> Cow<'static, str> {
         match self {
-            BulkAction::Cancel => {
+            BulkAction::Cancel => Cow::Borrowed(
                 "UPDATE job
                  SET version = version + 1, cancel_requested_at = now(),
                      status = CASE status WHEN 'RUNNING' THEN 'RUNNING' ELSE 'CANCELLED' END,
                      finished_at = CASE status WHEN 'RUNNING' THEN NULL ELSE now() END
-                 FROM step WHERE job.id = step.id
-                 RETURNING job.id, CASE status WHEN 'RUNNING' THEN pg_notify('jobql_cancel', job.id::text)::text END"
-            }
-            BulkAction::Retry { .. } => {
-                "UPDATE job
-                 SET status = 'PENDING', version = version + 1, attempt = 0, losses = 0,
-                     priority = COALESCE($12, priority), level = COALESCE($12, priority), seq = step.seq,
-                     run_at = now(), finished_at = NULL, cancel_requested_at = NULL, start_before = NULL,
-                     error = NULL, progress_fraction = NULL, progress_message = NULL, progress_at = NULL
-                 FROM (SELECT id, nextval('job_seq') AS seq FROM (SELECT id FROM step ORDER BY id) AS sorted) AS step
-                 WHERE job.id = step.id
-                 RETURNING job.id"
-            }
-            BulkAction::Delete => "DELETE FROM job USING step WHERE job.id = step.id RETURNING job.id",
+                 WHERE id = ANY($1) AND $2::smallint IS NULL
+                 RETURNING CASE status WHEN 'RUNNING' THEN pg_notify('jobql_cancel', id::text)::text END",
+            ),
+            BulkAction::Retry { .. } => Cow::Borrowed(retry::AGAIN_SQL),
+            BulkAction::Delete => Cow::Owned(format!(
+                "DELETE FROM job WHERE id = ANY($1) AND $2::smallint IS NULL AND NOT {IS_NEEDED}"
+            )),
         }
     }
 }
@@ -103,22 +100,15 @@ fn matches(viewer: &Viewer) -> String {
     )
 }
 
-/// One step; a test pins the plan of each.
+/// The jobs of one step, locked; a test pins the plan of each.
 pub fn step_sql(viewer: &Viewer, action: BulkAction) -> String {
-    let (matches, applies, change) = (matches(viewer), action.applies(), action.change());
-    // The parameter's type must be known to every action.
+    let (matches, applies) = (matches(viewer), action.applies());
     format!(
-        "WITH step AS MATERIALIZED (
-             SELECT id FROM job
-             WHERE id > $10 AND id <= $11 AND {matches} AND {applies} AND $12::smallint IS NOT DISTINCT FROM $12
-             ORDER BY id
-             LIMIT {STEP}
-             FOR UPDATE
-         ), changed AS (
-             {change}
-         )
-         SELECT (SELECT count(*) FROM step) AS matched, (SELECT count(*) FROM changed) AS changed,
-                (SELECT id FROM step ORDER BY id DESC LIMIT 1) AS last"
+        "SELECT id FROM job
+         WHERE id > $10 AND id <= $11 AND {matches} AND {applies}
+         ORDER BY id
+         LIMIT {STEP}
+         FOR UPDATE"
     )
 }
 
@@ -154,7 +144,7 @@ impl Store {
         action: BulkAction,
     ) -> Result<BulkOutcome> {
         viewer.may_change_jobs()?;
-        let (pool, viewer) = (self.pool.clone(), viewer.clone());
+        let (pool, viewer, releaser) = (self.pool.clone(), viewer.clone(), self.releaser.clone());
         self.detached(action.operation(), async move {
             let (mut last, until) = (Uuid::nil(), Uuid::now_v7());
             let mut outcome = BulkOutcome::default();
@@ -166,7 +156,10 @@ impl Store {
                 outcome.changed += changed;
                 match to {
                     Some(to) if matched == STEP => last = to,
-                    _ => return Ok(outcome),
+                    _ => {
+                        releaser.wake();
+                        return Ok(outcome);
+                    }
                 }
             }
         })
@@ -199,14 +192,29 @@ impl Step<'_> {
             BulkAction::Retry { priority } => priority,
             BulkAction::Cancel | BulkAction::Delete => None,
         };
+        let mut transaction = pool.begin().await?;
         let query = sqlx::query(sqlx::AssertSqlSafe(step_sql(self.viewer, self.action)));
-        let row = bind_filter(query, self.viewer, self.filter)
+        let rows = bind_filter(query, self.viewer, self.filter)
             .bind(self.last)
             .bind(self.until)
-            .bind(priority)
-            .fetch_one(pool)
+            .fetch_all(&mut *transaction)
             .await?;
-        Ok((row.try_get("matched")?, row.try_get("changed")?, row.try_get("last")?))
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<Vec<Uuid>>>()?;
+        if ids.is_empty() {
+            return Ok((0, 0, None));
+        }
+        let changed = sqlx::query(sqlx::AssertSqlSafe(self.action.change().into_owned()))
+            .bind(&ids)
+            .bind(priority)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+        transaction.commit().await?;
+        Ok((
+            i64::try_from(ids.len()).unwrap_or(i64::MAX),
+            i64::try_from(changed).unwrap_or(i64::MAX),
+            ids.last().copied(),
+        ))
     }
 }
 

@@ -20,6 +20,7 @@ impl Store {
         self.detached("cancel a job", async move {
             loop {
                 if let Some(job) = ask_or_cancel(&pool, &viewer, id).await? {
+                    store.releaser.wake();
                     return Ok(job);
                 }
                 let job = store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id))?;

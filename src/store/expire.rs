@@ -17,7 +17,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn expire(&self) -> Result<u64> {
-        let pool = self.work.clone();
+        let (pool, releaser) = (self.work.clone(), self.releaser.clone());
         self.detached("expire jobs", async move {
             let mut expired = 0;
             loop {
@@ -47,6 +47,7 @@ impl Store {
                 .rows_affected();
                 expired += batch;
                 if batch < BATCH.unsigned_abs() {
+                    releaser.wake();
                     return Ok(expired);
                 }
             }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::group::{GroupSpec, GroupWriter};
 use super::lease::Lease;
+use super::release::Releaser;
 use super::{Store, bounded};
 use crate::error::{Error, Result};
 use crate::job::failure::Failure;
@@ -63,7 +64,8 @@ impl Store {
     }
 }
 
-pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<Finish, ()> {
+pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker, releaser: &Releaser) -> GroupWriter<Finish, ()> {
+    let releaser = releaser.clone();
     GroupWriter::spawn(
         pool,
         tasks,
@@ -74,7 +76,10 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<Finish, 
                 AttemptEnd::Done(result) => weigh(result),
                 AttemptEnd::Failed { .. } | AttemptEnd::Released => 0,
             },
-            commit: |pool, batch| async move { commit_batch(&pool, batch).await },
+            commit: move |pool, batch| {
+                let releaser = releaser.clone();
+                async move { commit_batch(&pool, batch, &releaser).await }
+            },
         },
     )
 }
@@ -89,15 +94,20 @@ fn weigh(value: &Value) -> usize {
     }
 }
 
-async fn commit_batch(pool: &PgPool, mut batch: Vec<Finish>) -> Vec<Result<()>> {
+async fn commit_batch(pool: &PgPool, mut batch: Vec<Finish>, releaser: &Releaser) -> Vec<Result<()>> {
     let leases: Vec<Lease> = batch.iter().map(|finish| finish.lease).collect();
     // Statements that lock several jobs lock them in id order.
     batch.sort_unstable_by_key(|finish| finish.lease);
     let (done, others): (Vec<Finish>, Vec<Finish>) =
         batch.into_iter().partition(|finish| matches!(finish.end, AttemptEnd::Done(_)));
     let mut outcomes = HashMap::with_capacity(leases.len());
-    commit_part(pool, &done, Part::Done, &mut outcomes).await;
-    commit_part(pool, &others, Part::Other, &mut outcomes).await;
+    let mut noted = false;
+    for (ends, part) in [(&done, Part::Done), (&others, Part::Other)] {
+        noted |= commit_part(pool, ends, part, &mut outcomes).await;
+    }
+    if noted {
+        releaser.wake();
+    }
     leases.iter().map(|lease| outcomes.remove(lease).unwrap_or(Err(Error::LeaseLost))).collect()
 }
 
@@ -107,18 +117,29 @@ enum Part {
     Other,
 }
 
-/// Notes what became of each end; one that is missing afterwards had no lease.
-async fn commit_part(pool: &PgPool, ends: &[Finish], part: Part, outcomes: &mut HashMap<Lease, Result<()>>) {
+/// Notes what became of each end; one that is missing afterwards had no lease. True when others depend on one of the jobs.
+async fn commit_part(
+    pool: &PgPool,
+    ends: &[Finish],
+    part: Part,
+    outcomes: &mut HashMap<Lease, Result<()>>,
+) -> bool {
     if ends.is_empty() {
-        return;
+        return false;
     }
     match bounded(write_part(pool, ends, part)).await {
-        Ok(ended) => outcomes.extend(ended.into_iter().map(|lease| (lease, Ok(())))),
+        Ok(ended) => {
+            let noted = ended.iter().any(|(_, matters)| *matters);
+            outcomes.extend(ended.into_iter().map(|(lease, _)| (lease, Ok(()))));
+            return noted;
+        }
         // An end that the database refuses fails alone.
         Err(sqlx::Error::Database(_)) if ends.len() > 1 => {
+            let mut noted = false;
             for end in ends {
-                Box::pin(commit_part(pool, std::slice::from_ref(end), part, outcomes)).await;
+                noted |= Box::pin(commit_part(pool, std::slice::from_ref(end), part, outcomes)).await;
             }
+            return noted;
         }
         Err(source) => {
             let mut first = Some(Error::database("finish", source));
@@ -128,9 +149,11 @@ async fn commit_part(pool: &PgPool, ends: &[Finish], part: Part, outcomes: &mut 
             }
         }
     }
+    false
 }
 
-async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<Vec<Lease>> {
+/// The leases that were ended, each with whether its job's end matters to others.
+async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<Vec<(Lease, bool)>> {
     let job_ids: Vec<Uuid> = ends.iter().map(|finish| finish.lease.job_id).collect();
     let epochs: Vec<i32> = ends.iter().map(|finish| finish.lease.epoch).collect();
     let rows = match part {
@@ -158,7 +181,10 @@ async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<
         }
     };
     rows.iter()
-        .map(|row| Ok(Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? }))
+        .map(|row| {
+            let lease = Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? };
+            Ok((lease, row.try_get("has_dependents")?))
+        })
         .collect()
 }
 
@@ -195,7 +221,7 @@ const DONE_SQL: &str = "
         progress_fraction = CASE WHEN progress_at IS NULL THEN NULL ELSE 1 END
     FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS ended(id, epoch, result)
     WHERE job.id = ended.id AND job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
-    RETURNING job.id, job.lease_epoch";
+    RETURNING job.id, job.lease_epoch, job.has_dependents";
 
 const OTHER_SQL: &str = "
     WITH ended AS (
@@ -225,9 +251,10 @@ const OTHER_SQL: &str = "
             finished_at = CASE WHEN next IN ('ERROR', 'CANCELLED') THEN now() END
         FROM decided
         WHERE job.id = decided.id
-        RETURNING job.id, job.lease_epoch, job.started_at, job.worker_id, decided.outcome, decided.error
+        RETURNING job.id, job.lease_epoch, job.started_at, job.worker_id, job.has_dependents, decided.outcome,
+                  decided.error
     ), noted AS (
         INSERT INTO attempt (job_id, lease_epoch, started_at, ended_at, outcome, error, worker_id)
         SELECT id, lease_epoch, started_at, now(), outcome, error, worker_id FROM changed
     )
-    SELECT id, lease_epoch FROM changed";
+    SELECT id, lease_epoch, has_dependents FROM changed";

@@ -1,7 +1,8 @@
 //! Prune: finished jobs go after their time, and with them their attempts and logs. It runs in every process, one at a
 //! time.
 //!
-//! Only terminal jobs that ended long enough ago and whose callback does not wait go, by the database's clock, in batches of [`BATCH`]. They are found by
+//! Only terminal jobs that ended long enough ago, whose callback does not wait and on which no unfinished job depends go,
+//! by the database's clock, in batches of [`BATCH`]. They are found by
 //! walking the primary key: ids rise with the time of submit, and what ended long ago was submitted before that, so no
 //! index has to be paid for by every job that ends. An idempotency key stays for its own time, and for as long as its
 //! job.
@@ -11,6 +12,7 @@ use sqlx::{PgPool, Row};
 use uuid::{Builder, Uuid};
 
 use super::Store;
+use super::dependency::IS_NEEDED;
 use crate::config::Retention;
 use crate::error::{Error, Result};
 
@@ -60,7 +62,7 @@ impl Store {
             "SELECT count(*) FILTER (WHERE status = 'DONE') AS done, count(*) FILTER (WHERE status = 'ERROR') AS error,
                     count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
                     (SELECT count(*) FROM submit_key WHERE {KEY_IS_OVER}) AS keys
-             FROM job WHERE {IS_OVER}"
+             FROM job WHERE {IS_OVER} AND NOT {IS_NEEDED}"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(retention.done_days)
@@ -107,38 +109,45 @@ async fn prune_jobs(
     after: Uuid,
     pruned: &mut Pruned,
 ) -> sqlx::Result<Option<Uuid>> {
+    let mut transaction = pool.begin().await?;
     let sql = format!(
         "WITH turn AS MATERIALIZED (
              SELECT pg_try_advisory_xact_lock($6) AS is_ours
-         ), gone AS MATERIALIZED (
-             SELECT id FROM job
-             WHERE {IS_OVER} AND (SELECT is_ours FROM turn)
-             ORDER BY id
-             LIMIT {BATCH}
-             -- One that is being retried is not over.
-             FOR UPDATE SKIP LOCKED
-         ), deleted AS (
-             DELETE FROM job USING gone WHERE job.id = gone.id RETURNING status
          )
-         SELECT count(*) FILTER (WHERE status = 'DONE') AS done, count(*) FILTER (WHERE status = 'ERROR') AS error,
-                count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled, count(*) AS jobs,
-                (SELECT id FROM gone ORDER BY id DESC LIMIT 1) AS last
-         FROM deleted"
+         SELECT id FROM job
+         WHERE {IS_OVER} AND (SELECT is_ours FROM turn)
+         ORDER BY id
+         LIMIT {BATCH}
+         -- One that is being retried is not over.
+         FOR UPDATE SKIP LOCKED"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let over: Vec<Uuid> = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(retention.done_days)
         .bind(retention.error_days)
         .bind(retention.cancelled_days)
         .bind(after)
         .bind(newest(retention))
         .bind(PRUNE_LOCK)
-        .fetch_one(pool)
-        .await?;
+        .fetch_all(&mut *transaction)
+        .await?
+        .iter()
+        .map(|row| row.try_get("id"))
+        .collect::<sqlx::Result<_>>()?;
+    let sql = format!(
+        "WITH deleted AS (
+             DELETE FROM job WHERE id = ANY($1) AND NOT {IS_NEEDED} RETURNING status
+         )
+         SELECT count(*) FILTER (WHERE status = 'DONE') AS done, count(*) FILTER (WHERE status = 'ERROR') AS error,
+                count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled
+         FROM deleted"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&over).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
     pruned.done += row.try_get::<i64, _>("done")?;
     pruned.error += row.try_get::<i64, _>("error")?;
     pruned.cancelled += row.try_get::<i64, _>("cancelled")?;
-    let is_full = row.try_get::<i64, _>("jobs")? == BATCH;
-    Ok(row.try_get::<Option<Uuid>, _>("last")?.filter(|_| is_full))
+    let is_full = i64::try_from(over.len()).is_ok_and(|over| over == BATCH);
+    Ok(over.last().copied().filter(|_| is_full))
 }
 
 async fn prune_keys(pool: &PgPool, pruned: &mut Pruned) -> sqlx::Result<i64> {

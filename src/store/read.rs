@@ -135,6 +135,8 @@ pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
         cancel_requested_at: row.try_get("cancel_requested_at")?,
         start_before: row.try_get("start_before")?,
         callback_url: row.try_get("callback_url")?,
+        waits_for: row.try_get("waits_for")?,
+        has_dependents: row.try_get("has_dependents")?,
     })
 }
 

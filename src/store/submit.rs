@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::dependency::{self, Parents};
 use super::group::{GroupSpec, GroupWriter};
 use super::{STATEMENT_WITHIN, Store, read};
 use crate::error::{self, Error, Result};
@@ -41,18 +42,28 @@ pub struct Submitted {
 }
 
 impl Store {
-    /// Writes one job, together with whatever else is being submitted.
+    /// Writes one job, together with whatever else is being submitted; alone when it depends on others.
     ///
     /// # Errors
-    /// `IdempotencyConflict`, `JobGone`, `Unavailable`, `UnknownOutcome`.
+    /// `InvalidInput` when a job that it depends on does not exist, `IdempotencyConflict`, `JobGone`, `Unavailable`,
+    /// `UnknownOutcome`.
     pub async fn submit(&self, new_job: NewJob) -> Result<Submitted> {
-        self.submits.write(new_job).await
+        if new_job.depends_on.is_empty() {
+            return self.submits.write(new_job).await;
+        }
+        let mut submitted = self.submit_all(vec![new_job]).await.map_err(|error| match error {
+            Error::InvalidInput { field, problem } => {
+                Error::InvalidInput { field: field.trim_start_matches("[0].").to_owned(), problem }
+            }
+            other => other,
+        })?;
+        submitted.pop().ok_or_else(unknown_outcome)
     }
 
     /// Writes all jobs or none, in one transaction; they age in the order given.
     ///
     /// # Errors
-    /// As `submit`; the first row's error is the error of all.
+    /// As `submit`; the first row's error is the error of all, and names the row: `[3].dependsOn[0]`.
     pub async fn submit_all(&self, new_jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
         let pool = self.work.clone();
         self.detached("submit", async move { settle(|| insert_all_or_none(&pool, &new_jobs)).await }).await
@@ -157,7 +168,7 @@ async fn insert_each(
     batch: &[NewJob],
 ) -> std::result::Result<Vec<Result<Submitted>>, Stopped> {
     let mut connection = pool.acquire().await.map_err(not_sent)?;
-    let mut inserted = insert(&mut connection, batch).await.map_err(sent)?;
+    let mut inserted = insert(&mut connection, batch, &Parents::default()).await.map_err(sent)?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for new_job in batch {
         outcomes.push(match inserted.remove(&new_job.id) {
@@ -174,11 +185,22 @@ async fn insert_each(
 
 async fn insert_all_or_none(pool: &PgPool, batch: &[NewJob]) -> std::result::Result<Vec<Submitted>, Stopped> {
     let mut transaction = pool.begin().await.map_err(not_sent)?;
-    let mut inserted = insert(&mut transaction, batch).await.map_err(not_sent)?;
+    let parents = dependency::lock_parents(&mut transaction, batch).await.map_err(not_sent)?;
+    let mut inserted = insert(&mut transaction, batch, &parents).await.map_err(not_sent)?;
+    let new_jobs = batch.iter().filter(|new_job| inserted.contains_key(&new_job.id));
+    dependency::insert(&mut transaction, new_jobs, &parents, false).await.map_err(not_sent)?;
     let mut answers = Vec::with_capacity(batch.len());
-    for new_job in batch {
+    for (index, new_job) in batch.iter().enumerate() {
         let answer = match inserted.remove(&new_job.id) {
-            Some(row) => Ok(created(new_job, row)),
+            // Only now: a repeated submit gets its first job, whatever has become of that one's parents.
+            Some(row) => {
+                parents.check(new_job).map(|()| created(new_job, row)).map_err(|error| match error {
+                    Error::InvalidInput { field, problem } => {
+                        Error::InvalidInput { field: format!("[{index}].{field}"), problem }
+                    }
+                    other => other,
+                })
+            }
             None => winner(&mut transaction, new_job).await.map_err(not_sent)?,
         };
         // Leaving here drops the transaction, which rolls back.
@@ -189,15 +211,20 @@ async fn insert_all_or_none(pool: &PgPool, batch: &[NewJob]) -> std::result::Res
 }
 
 /// What the database decided about a new row.
-struct Inserted {
+pub(super) struct Inserted {
     status: JobStatus,
     seq: i64,
     created_at: DateTime<Utc>,
     run_at: DateTime<Utc>,
+    waits_for: Option<i32>,
 }
 
 /// One statement for the whole batch. Rows whose key is taken are left out of the answer.
-async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result<HashMap<Uuid, Inserted>> {
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    batch: &[NewJob],
+    parents: &Parents,
+) -> sqlx::Result<HashMap<Uuid, Inserted>> {
     fn column<'a, T>(batch: &'a [NewJob], field: impl Fn(&'a NewJob) -> T) -> Vec<T> {
         batch.iter().map(field).collect()
     }
@@ -205,11 +232,12 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
         "WITH input AS (
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                   $7::text[], $8::smallint[], $9::smallint[], $10::integer[], $11::timestamptz[],
-                                  $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[], $17::text[])
+                                  $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[], $17::text[],
+                                  $18::integer[], $19::boolean[])
                  WITH ORDINALITY
                  AS i(id, client_id, request_id, keyed, kind, queue, display_name, priority, max_attempts,
                       timeout_seconds, run_at, payload, payload_hash, named_id, start_before, callback_url,
-                      position)
+                      waits_for, has_dependents, position)
          ), key AS (
              -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
              -- waits for a transaction that holds the same key, and goes on when that one rolls back.
@@ -226,16 +254,18 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
              RETURNING job_id
          )
          INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
-                          timeout_seconds, payload, start_before, callback_url, status, run_at)
+                          timeout_seconds, payload, start_before, callback_url, waits_for, has_dependents, status,
+                          run_at)
          SELECT id, client_id, request_id, kind, queue, display_name, priority, priority, max_attempts,
-                timeout_seconds, payload::jsonb, start_before, callback_url,
-                CASE WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END, GREATEST(run_at, now())
+                timeout_seconds, payload::jsonb, start_before, callback_url, waits_for, has_dependents,
+                CASE WHEN waits_for > 0 THEN 'BLOCKED' WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END,
+                GREATEST(run_at, now())
          FROM input
          WHERE NOT keyed OR id IN (SELECT job_id FROM key)
          ORDER BY position
          -- A batch that is sent again, because its outcome was open, finds the rows it has written.
          ON CONFLICT (id) DO NOTHING
-         RETURNING id, status, seq, created_at, run_at",
+         RETURNING id, status, seq, created_at, run_at, waits_for",
     )
     .bind(column(batch, |new_job| new_job.id))
     .bind(column(batch, |new_job| new_job.client_id.as_str()))
@@ -254,6 +284,8 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
     .bind(column(batch, named_id))
     .bind(column(batch, |new_job| new_job.start_before))
     .bind(column(batch, |new_job| new_job.callback_url.as_deref()))
+    .bind(column(batch, |new_job| parents.waits_for(new_job)))
+    .bind(column(batch, |new_job| new_job.has_dependents))
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -263,6 +295,7 @@ async fn insert(connection: &mut PgConnection, batch: &[NewJob]) -> sqlx::Result
                 seq: row.try_get("seq")?,
                 created_at: row.try_get("created_at")?,
                 run_at: row.try_get("run_at")?,
+                waits_for: row.try_get("waits_for")?,
             };
             Ok((row.try_get("id")?, inserted))
         })
@@ -302,6 +335,8 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         cancel_requested_at: None,
         start_before: new_job.start_before,
         callback_url: new_job.callback_url.clone(),
+        waits_for: row.waits_for,
+        has_dependents: new_job.has_dependents,
     };
     Submitted { job, created: true }
 }

@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn sweep(&self) -> Result<Swept> {
-        let pool = self.work.clone();
+        let (pool, releaser) = (self.work.clone(), self.releaser.clone());
         self.detached("sweep", async move {
             let failed = |source| Error::database("sweep", source);
             sqlx::query(FORGET_IDLE_SQL).execute(&pool).await.map_err(failed)?;
@@ -105,6 +105,7 @@ impl Store {
                 let batch = lose(&pool, None, &[], 0).await.map_err(failed)?;
                 jobs += batch.unsigned_abs();
                 if batch < BATCH {
+                    releaser.wake();
                     return Ok(Swept { workers, jobs });
                 }
             }

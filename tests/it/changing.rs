@@ -251,7 +251,6 @@ async fn a_step_of_a_bulk_change_starts_behind_the_one_before_it() {
             .bind(None::<chrono::DateTime<Utc>>)
             .bind(Uuid::nil())
             .bind(Uuid::now_v7())
-            .bind(None::<i16>)
             .fetch_all(db.pool())
             .await
             .expect("plan");

@@ -17,6 +17,7 @@ mod benching;
 mod callbacks;
 mod changing;
 mod claiming;
+mod dependencies;
 mod embedded;
 mod layers;
 

@@ -227,10 +227,11 @@ impl TestDb {
                 )
                 .await
             }
-            // No operation of the store makes a BLOCKED job yet, and nothing leads there but submit and retry.
+            // By hand, so that there is no parent beside it.
             JobStatus::Blocked => {
                 self.store.cancel_job(&ANYONE, job.id).await.expect("cancel");
-                by_hand("UPDATE job SET status = 'BLOCKED', finished_at = NULL WHERE id = $1").await
+                by_hand("UPDATE job SET status = 'BLOCKED', waits_for = 1, finished_at = NULL WHERE id = $1")
+                    .await
             }
             JobStatus::Cancelled => self.store.cancel_job(&ANYONE, job.id).await.expect("cancel"),
             JobStatus::Running => {

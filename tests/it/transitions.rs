@@ -78,10 +78,12 @@ enum Operation {
     PutOff,
     BringForward,
     Expire,
+    ParentDone,
+    ParentFailed,
 }
 
 impl Operation {
-    const ALL: [Operation; 15] = [
+    const ALL: [Operation; 17] = [
         Operation::Cancel,
         Operation::Retry,
         Operation::Claim,
@@ -97,6 +99,8 @@ impl Operation {
         Operation::PutOff,
         Operation::BringForward,
         Operation::Expire,
+        Operation::ParentDone,
+        Operation::ParentFailed,
     ];
 
     /// What the table calls it; none for what never changes a status by itself.
@@ -113,6 +117,7 @@ impl Operation {
             Operation::Promote => Some(Cause::Promote),
             Operation::PutOff | Operation::BringForward => Some(Cause::Update),
             Operation::Expire => Some(Cause::StartBefore),
+            Operation::ParentDone | Operation::ParentFailed => Some(Cause::ParentEnd),
             Operation::Progress | Operation::Heartbeat => None,
         }
     }
@@ -123,6 +128,8 @@ impl Operation {
         match (self, from) {
             (Operation::Cancel, Blocked | Scheduled | Pending) => Cancelled,
             (Operation::Expire, Blocked | Scheduled | Pending) => Cancelled,
+            (Operation::ParentDone, Blocked) => Pending,
+            (Operation::ParentFailed, Blocked) => Cancelled,
             (Operation::PutOff, Pending) => Scheduled,
             (Operation::BringForward, Scheduled) => Pending,
             (Operation::Retry, Error | Cancelled) => Pending,
@@ -194,6 +201,18 @@ impl Operation {
                     .expect("a time");
                 db.store.expire().await.map(drop)
             }
+            Operation::ParentDone | Operation::ParentFailed => {
+                let status =
+                    if matches!(self, Operation::ParentDone) { JobStatus::Done } else { JobStatus::Error };
+                let parent = db.job_in(status).await.id;
+                for sql in [
+                    "INSERT INTO dependency (child, parent, cancels) VALUES ($1, $2, true)",
+                    "INSERT INTO job_end (job_id) SELECT $2 WHERE $1::uuid IS NOT NULL",
+                ] {
+                    sqlx::query(sql).bind(job.id).bind(parent).execute(db.pool()).await.expect("an end");
+                }
+                db.store.release_dependents().await.map(drop)
+            }
             Operation::Promote => db.store.promote().await.map(drop),
             Operation::Heartbeat => {
                 let worker = job.worker_id.unwrap_or_default();
@@ -212,7 +231,10 @@ async fn every_operation_in_every_state_does_what_the_table_says() {
                 if cancel_requested && from != JobStatus::Running {
                     continue;
                 }
-                sqlx::query("TRUNCATE job, worker CASCADE").execute(db.pool()).await.expect("truncate");
+                for table in ["job", "worker", "dependency", "job_end"] {
+                    let sql = format!("DELETE FROM {table}");
+                    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(db.pool()).await.expect("an empty table");
+                }
                 let mut before = db.job_in(from).await;
                 if cancel_requested {
                     before = db.store.cancel_job(&ANYONE, before.id).await.expect("ask to stop");
