@@ -11,7 +11,10 @@ mod error;
 mod graphql;
 mod json_schema;
 mod kinds;
+mod limits;
+mod network;
 mod overrides;
+mod tls;
 mod trusted_documents;
 
 use std::collections::BTreeMap;
@@ -28,7 +31,10 @@ pub use self::error::ConfigError;
 pub use self::graphql::GraphqlConfig;
 pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
 pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, RunBy, Runner};
+pub use self::limits::Limits;
+pub use self::network::Network;
 pub use self::overrides::{Overrides, unknown_variables};
+pub use self::tls::Tls;
 pub use self::trusted_documents::TrustedDocuments;
 
 /// The file that is read when `--config` names none.
@@ -85,6 +91,11 @@ pub struct Config {
     /// HTTP connections at once, sockets and streams among them, 16 to 1,000,000; 4,096 by default. One more is
     /// answered with 503 and closed. Each takes a file descriptor, so it ends earlier where `ulimit -n` is lower.
     pub max_connections: usize,
+    /// TLS by files: `tls_certificate` and `tls_key`, both or neither; neither by default, as behind a proxy that speaks it.
+    /// Files that change are read again within seconds.
+    pub tls: Option<Tls>,
+    /// What one client, or one address, may take of the server.
+    pub limits: Limits,
     /// What documents may ask for.
     pub graphql: GraphqlConfig,
     /// Database connections of this process, 4 to 1,000; 12 by default, and one more for LISTEN. All processes together must stay
@@ -220,6 +231,8 @@ impl Config {
             max_body_bytes: body.number(8 << 20, 1024..=1 << 28)?,
             max_websocket_message_bytes: message.number(1 << 20, 1024..=1 << 28)?,
             max_connections: http_connections.number(4096, 16..=1_000_000)?,
+            tls: Tls::load(&file, o)?,
+            limits: Limits::load(&file, o)?,
             graphql: GraphqlConfig::load(&file, o)?,
             database_connections: connections.number(12, 4..=1000)?,
             allow_unsafe_durability: unsafe_durability.truth(false)?,
@@ -246,6 +259,16 @@ struct Table {
     max_body_bytes: Option<Scalar>,
     max_websocket_message_bytes: Option<Scalar>,
     max_connections: Option<Scalar>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    requests_per_second: Option<Scalar>,
+    request_burst: Option<Scalar>,
+    max_connections_per_address: Option<Scalar>,
+    max_sockets_per_client: Option<Scalar>,
+    max_operations_per_socket: Option<Scalar>,
+    max_operations_per_client: Option<Scalar>,
+    max_queued_jobs_per_client: Option<Scalar>,
+    trusted_proxies: Option<Vec<String>>,
     max_query_depth: Option<Scalar>,
     max_query_complexity: Option<Scalar>,
     max_query_aliases: Option<Scalar>,

@@ -77,6 +77,12 @@ pub enum Error {
         /// Kind of that job.
         kind: String,
     },
+    /// The client has as many jobs waiting as it may.
+    #[error("{limit} jobs of the client wait already; submit again when some have started")]
+    QueueFull {
+        /// What is allowed.
+        limit: u64,
+    },
     /// The job is not in a state that allows this.
     #[error("a job that is {from} cannot be {action}")]
     InvalidTransition {

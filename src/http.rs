@@ -29,8 +29,14 @@ pub mod negotiation;
 pub mod operation_request;
 pub mod origin;
 
+pub mod availability;
+pub mod limits;
+pub mod peer;
+
 mod connections;
 mod patient_stream;
+mod protective_headers;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +51,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
+use self::availability::Availability;
+use self::connections::Serving;
 use self::execution::Reply;
+use self::limits::{Holder, Limiter};
 use self::negotiation::{MediaType, accepted};
+use self::peer::{Peer, client_address};
+use self::tls::Certificates;
 use crate::config::Config;
 use crate::events::Events;
 use crate::graphql::error::Code;
@@ -65,6 +76,8 @@ pub struct HttpState {
     schema: Schema,
     store: Store,
     config: Arc<Config>,
+    limiter: Limiter,
+    availability: Availability,
     /// Cancelled when the shutdown begins.
     closing: CancellationToken,
     /// Sockets, and mutations that outlive their clients.
@@ -78,10 +91,19 @@ impl HttpState {
         HttpState {
             schema: graphql::schema(parts),
             store,
+            limiter: Limiter::new(config.limits.clone()),
+            availability: Availability::default(),
             config,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Whose limits a request counts against.
+    fn holders(&self, request: &Request) -> Vec<Holder> {
+        let Some(Peer(peer)) = request.extensions().get::<Peer>() else { return Vec::new() };
+        let trusted = &self.config.limits.trusted_proxies;
+        Holder::of_address(client_address(peer.ip(), request.headers(), trusted)).into_iter().collect()
     }
 
     /// On whose behalf a request is. No tokens are in use, so everyone is an operator.
@@ -106,13 +128,20 @@ pub fn health_router(state: HttpState) -> Router {
 
 /// Serves `router`, which works with `state`, until `shutdown`, and then until all is finished or [`DRAIN`] is over.
 pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shutdown: CancellationToken) {
-    let HttpState { closing, tasks, config, .. } = state;
+    let HttpState { closing, tasks, config, limiter, availability, store, .. } = state;
+    tasks.spawn(availability.watch(store, closing.clone()));
+    let tls = config.tls.clone().map(|tls| {
+        let (certificates, receiver) = Certificates::new(tls);
+        tasks.spawn(certificates.keep(closing.clone()));
+        receiver
+    });
+    let serving = Serving { router, limiter, tls, closing: closing.clone() };
     let connections = TaskTracker::new();
     let stop = async {
         shutdown.cancelled().await;
         closing.cancel();
     };
-    tokio::join!(stop, connections::accept(listener, router, config.max_connections, &closing, &connections));
+    tokio::join!(stop, connections::accept(listener, serving, config.max_connections, &connections));
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(http.drain_seconds = DRAIN.as_secs(), "requests in flight were given up at shutdown");
@@ -135,8 +164,12 @@ async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> R
         let refused = Answer::Refused(StatusCode::FORBIDDEN, Code::Forbidden.error(problem));
         return refused.into_response(MediaType::Json);
     }
+    let holders = state.holders(&request);
+    if let Some(error) = holders.iter().find_map(|holder| state.limiter.request(holder).err()) {
+        return Answer::over_a_limit(error).into_response(MediaType::Json);
+    }
     if websocket::is_upgrade(&request) {
-        return websocket::upgrade(state, request).await;
+        return websocket::upgrade(state, request, holders).await;
     }
     let Some(accepted) = accepted(request.headers()) else {
         let problem = "offered are application/graphql-response+json and application/json, and for streams \
@@ -145,8 +178,8 @@ async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> R
         return refused.into_response(MediaType::Json);
     };
     let reply = match *request.method() {
-        Method::POST => graphql_post::reply(&state, accepted, request).await,
-        Method::GET => graphql_get::reply(&state, accepted, request).await,
+        Method::POST => graphql_post::reply(&state, accepted, request, holders).await,
+        Method::GET => graphql_get::reply(&state, accepted, request, holders).await,
         _ => Answer::method_not_allowed("the API takes POST, and GET for queries", "GET, POST").into(),
     };
     match reply {

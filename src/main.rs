@@ -5,5 +5,5 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run()
+    jobql::worker::command::supervisor::run_if_asked().unwrap_or_else(cli::run)
 }

@@ -33,6 +33,7 @@ pub mod promote;
 pub mod prune;
 pub mod queue;
 pub mod queue_content;
+pub mod queue_quota;
 pub mod read;
 pub mod release;
 pub mod retry;
@@ -71,6 +72,7 @@ pub struct Store {
     orm: DatabaseConnection,
     tasks: TaskTracker,
     forecasts: forecast::Forecasts,
+    quota: queue_quota::QueueQuota,
     submits: group::GroupWriter<crate::job::submission::NewJob, submit::Submitted>,
     ends: group::GroupWriter<finish::Finish, ()>,
     progress: group::GroupWriter<progress::Progress, ()>,
@@ -95,6 +97,7 @@ impl Store {
             forecasts: forecast::Forecasts::default(),
             progress_pace: progress_pace::ProgressPace::default(),
             lease_key: Arc::default(),
+            quota: queue_quota::QueueQuota::default(),
             pool,
             work,
             orm,

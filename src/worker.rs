@@ -114,6 +114,8 @@ pub struct WorkerSettings {
     pub queues: Vec<String>,
     /// What can be run.
     pub kinds: Kinds,
+    /// How programs are started.
+    pub spawner: Spawner,
 }
 
 impl WorkerSettings {
@@ -126,6 +128,7 @@ impl WorkerSettings {
             max_result_bytes: config.max_result_bytes,
             queues: config.queues.clone(),
             kinds: config.kinds.clone(),
+            spawner: Spawner::default(),
         }
     }
 
@@ -154,7 +157,7 @@ pub async fn run(
         return Ok(());
     }
     let process =
-        Process { store, events, settings: Arc::new(settings), spawner: Spawner::default(), shutdown };
+        Process { store, events, spawner: settings.spawner.clone(), settings: Arc::new(settings), shutdown };
     let mut registration = process.register(|error| matches!(error, Error::Database { .. })).await?;
     while let Some(registered) = registration {
         process.serve(&registered).await;

@@ -13,6 +13,7 @@ mod m20261122_000015_callback;
 mod m20261122_000025_external_worker;
 mod m20261122_000030_dependency;
 mod m20261122_000040_ledger;
+mod m20261122_000050_blocked;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000025_external_worker::Migration),
             Box::new(m20261122_000030_dependency::Migration),
             Box::new(m20261122_000040_ledger::Migration),
+            Box::new(m20261122_000050_blocked::Migration),
         ]
     }
 }

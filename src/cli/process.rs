@@ -18,6 +18,7 @@ use jobql::http::{self, HttpState};
 use jobql::maintenance;
 use jobql::postgres::{self, Database};
 use jobql::store::Store;
+use jobql::worker::command::Spawner;
 use jobql::worker::{self, WorkerSettings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,7 +108,8 @@ async fn run_on(
     let mut work = tokio::spawn(worker::run(
         store.clone(),
         events.clone(),
-        WorkerSettings::of(&config),
+        // Our main is fit for it.
+        WorkerSettings { spawner: Spawner::supervised(), ..WorkerSettings::of(&config) },
         stopping.clone(),
     ));
     let mut http =
@@ -155,14 +157,15 @@ async fn serve_http(
         return Ok(());
     };
     let address = listener.local_addr()?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let state = HttpState::new(store, events, config);
     match role {
         Role::Serve => {
-            say(&format!("GraphQL API on http://{address}/graphql"));
+            say(&format!("GraphQL API on {scheme}://{address}/graphql"));
             http::serve(listener, http::router(state.clone()), state, stopping).await;
         }
         Role::Work => {
-            say(&format!("health on http://{address}/healthz and /readyz"));
+            say(&format!("health on {scheme}://{address}/healthz and /readyz"));
             http::serve(listener, http::health_router(state.clone()), state, stopping).await;
         }
     }

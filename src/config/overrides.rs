@@ -64,6 +64,36 @@ pub struct Overrides {
     /// HTTP connections at once, 16 to 1000000 [default: 4096]
     #[arg(long, global = true, env = "JOBQL_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<String>,
+    /// Certificate chain in PEM, for TLS [default: none, as behind a proxy]
+    #[arg(long, global = true, env = "JOBQL_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, global = true, env = "JOBQL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Requests a second of a client, or of an address, 0 to 1000000; 0 for no limit [default: 1000]
+    #[arg(long, global = true, env = "JOBQL_REQUESTS_PER_SECOND", value_name = "N")]
+    pub requests_per_second: Option<String>,
+    /// Requests of it that may come at once, 1 to 1000000 [default: 5000]
+    #[arg(long, global = true, env = "JOBQL_REQUEST_BURST", value_name = "N")]
+    pub request_burst: Option<String>,
+    /// TCP connections of an address, 1 to 1000000 [default: 512]
+    #[arg(long, global = true, env = "JOBQL_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<String>,
+    /// WebSockets and streams of a client, or of an address, 1 to 1000000 [default: 512]
+    #[arg(long, global = true, env = "JOBQL_MAX_SOCKETS_PER_CLIENT", value_name = "N")]
+    pub max_sockets_per_client: Option<String>,
+    /// Operations of a socket at once, 1 to 100000 [default: 2000]
+    #[arg(long, global = true, env = "JOBQL_MAX_OPERATIONS_PER_SOCKET", value_name = "N")]
+    pub max_operations_per_socket: Option<String>,
+    /// Operations of a client, or of an address, at once, 1 to 1000000 [default: 10000]
+    #[arg(long, global = true, env = "JOBQL_MAX_OPERATIONS_PER_CLIENT", value_name = "N")]
+    pub max_operations_per_client: Option<String>,
+    /// Jobs of a client id that may wait at once, 1 to 1000000000 [default: 100000]
+    #[arg(long, global = true, env = "JOBQL_MAX_QUEUED_JOBS_PER_CLIENT", value_name = "N")]
+    pub max_queued_jobs_per_client: Option<String>,
+    /// Proxies, separated by commas, whose word on a client's address is taken [default: none]
+    #[arg(long, global = true, env = "JOBQL_TRUSTED_PROXIES", value_name = "ADDRESSES")]
+    pub trusted_proxies: Option<String>,
     /// Deepest nesting of a GraphQL document, 1 to 60 [default: 15]
     #[arg(long, global = true, env = "JOBQL_MAX_QUERY_DEPTH", value_name = "N")]
     pub max_query_depth: Option<String>,
@@ -125,7 +155,7 @@ pub struct Overrides {
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 32] = [
+const VARIABLES: [&str; 42] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
@@ -141,6 +171,16 @@ const VARIABLES: [&str; 32] = [
     "JOBQL_MAX_BODY_BYTES",
     "JOBQL_MAX_WEBSOCKET_MESSAGE_BYTES",
     "JOBQL_MAX_CONNECTIONS",
+    "JOBQL_TLS_CERTIFICATE",
+    "JOBQL_TLS_KEY",
+    "JOBQL_REQUESTS_PER_SECOND",
+    "JOBQL_REQUEST_BURST",
+    "JOBQL_MAX_CONNECTIONS_PER_ADDRESS",
+    "JOBQL_MAX_SOCKETS_PER_CLIENT",
+    "JOBQL_MAX_OPERATIONS_PER_SOCKET",
+    "JOBQL_MAX_OPERATIONS_PER_CLIENT",
+    "JOBQL_MAX_QUEUED_JOBS_PER_CLIENT",
+    "JOBQL_TRUSTED_PROXIES",
     "JOBQL_MAX_QUERY_DEPTH",
     "JOBQL_MAX_QUERY_COMPLEXITY",
     "JOBQL_MAX_QUERY_ALIASES",

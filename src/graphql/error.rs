@@ -5,6 +5,7 @@
 //! the log gets the cause under the same id.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use async_graphql::{ErrorExtensionValues, ServerError};
 use uuid::Uuid;
@@ -84,6 +85,24 @@ pub fn code_of(error: &ServerError) -> Option<&str> {
     }
 }
 
+/// Where an error says, in whole seconds, when to come again.
+const RETRY_AFTER: &str = "retryAfterSeconds";
+
+/// The error, saying when to come again: after this time, rounded up to a second at least.
+pub fn retry_after(mut error: ServerError, wait: Duration) -> ServerError {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    error.extensions.get_or_insert_with(ErrorExtensionValues::default).set(RETRY_AFTER, seconds.max(1));
+    error
+}
+
+/// The seconds that [`retry_after`] gave it.
+pub fn retry_after_of(error: &ServerError) -> Option<u64> {
+    match error.extensions.as_ref()?.get(RETRY_AFTER)? {
+        async_graphql::Value::Number(seconds) => seconds.as_u64(),
+        _ => None,
+    }
+}
+
 /// Gives the error this code unless it has one.
 pub fn set_code(error: &mut ServerError, code: &str) {
     let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
@@ -140,6 +159,7 @@ fn code(error: &Error) -> &'static str {
         Error::PayloadTooLarge { .. } => Code::PayloadTooLarge.as_str(),
         Error::IdempotencyConflict { .. } => "IDEMPOTENCY_CONFLICT",
         Error::JobGone { .. } => "JOB_GONE",
+        Error::QueueFull { .. } => "QUEUE_FULL",
         Error::InvalidTransition { .. } => "INVALID_TRANSITION",
         Error::LeaseLost => "LEASE_LOST",
         Error::Unavailable { .. } => Code::Unavailable.as_str(),
@@ -162,6 +182,10 @@ fn set_details(extensions: &mut ErrorExtensionValues, error: &Error) {
         Error::JobGone { job_id, kind } => {
             extensions.set("jobId", job_id.to_string());
             extensions.set("kind", kind.as_str());
+        }
+        Error::QueueFull { limit } => {
+            extensions.set("limit", *limit);
+            extensions.set(RETRY_AFTER, 1);
         }
         Error::NotFound { .. }
         | Error::Forbidden { .. }

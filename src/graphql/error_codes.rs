@@ -30,6 +30,8 @@ use crate::config::GraphqlConfig;
 pub struct RequestState {
     /// The operation asks for the schema only, which is exempt from depth and complexity.
     pub introspection_only: bool,
+    /// All that is asked for is known without the database.
+    pub without_database: bool,
     /// Nothing is to be executed: see [`subscribing`](super::subscribing).
     pub validate_only: bool,
     /// Set once execution begins: an error before that is a request error, one after it an execution error.

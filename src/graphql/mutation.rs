@@ -39,6 +39,8 @@ impl JobMutation {
         let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
         let wait = argument::wait(wait_seconds)?;
         let new_job = input.into_new_job("input", viewer, &parts.config)?;
+        let limit = parts.config.limits.max_queued_jobs_per_client;
+        parts.store.admit(viewer, limit, std::slice::from_ref(&new_job)).await?;
         let submitted = parts.store.submit(new_job).await;
         let mut submitted = submitted.map_err(|error| error_below("input", error))?;
         if !wait.is_zero() && !submitted.job.status.is_terminal() {
@@ -69,6 +71,7 @@ impl JobMutation {
             .enumerate()
             .map(|(index, input)| input.into_new_job(&format!("inputs[{index}]"), viewer, &parts.config))
             .collect::<crate::error::Result<Vec<_>>>()?;
+        parts.store.admit(viewer, parts.config.limits.max_queued_jobs_per_client, &new_jobs).await?;
         let submitted = parts.store.submit_all(new_jobs).await;
         let submitted = submitted.map_err(|error| error_below("inputs", error))?;
         Ok(submitted.into_iter().map(SubmitJobPayload::from).collect())

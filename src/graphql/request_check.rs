@@ -99,6 +99,7 @@ impl RequestCheck {
 
         let state = RequestState {
             introspection_only,
+            without_database: operation.node.selection_set.node.items.iter().all(is_known_without_database),
             validate_only: operation_type == OperationType::Subscription
                 && subscribing::root(&document).is_some(),
             ..RequestState::default()
@@ -179,6 +180,12 @@ impl RequestCheck {
         }
         Ok(walk.own_root_fields == 0)
     }
+}
+
+/// True for a root field that says what the configuration or the schema is.
+fn is_known_without_database(selection: &Positioned<Selection>) -> bool {
+    matches!(&selection.node, Selection::Field(field)
+        if field.node.name.node.starts_with("__") || field.node.name.node == "jobKinds")
 }
 
 /// The operation that is meant.

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::negotiation::MediaType;
-use crate::graphql::error::{Code, internal};
+use crate::graphql::error::{Code, internal, retry_after_of};
 
 /// How far a request came.
 #[derive(Debug)]
@@ -30,6 +30,16 @@ impl Answer {
     /// 405.
     pub fn method_not_allowed(problem: &str, allowed: &'static str) -> Answer {
         Answer::MethodNotAllowed(Code::BadRequest.error(problem), allowed)
+    }
+
+    /// 429.
+    pub fn over_a_limit(error: ServerError) -> Answer {
+        Answer::Refused(StatusCode::TOO_MANY_REQUESTS, error)
+    }
+
+    /// 503, before anything was executed.
+    pub fn unavailable(error: ServerError) -> Answer {
+        Answer::Refused(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 
     /// The status. The table is that of the specification "GraphQL over HTTP" as of 2025; later drafts move some of
@@ -60,6 +70,10 @@ impl Answer {
                 body_of_errors(&[internal(&format!("a response is no JSON: {error}"))])
             }),
         };
+        let retry_after = match &self {
+            Answer::Refused(_, error) => retry_after_of(error).map(HeaderValue::from),
+            _ => None,
+        };
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()));
@@ -67,6 +81,9 @@ impl Answer {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, allow);
+        }
+        if let Some(retry_after) = retry_after {
+            headers.insert(header::RETRY_AFTER, retry_after);
         }
         response
     }

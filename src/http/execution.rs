@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::HttpState;
 use super::answer::Answer;
+use super::limits::{Holder, Share};
 use super::negotiation::{Accepted, StreamType};
 use super::operation_request::NoRequest;
 use crate::graphql::error::{Code, internal};
@@ -39,6 +40,8 @@ pub struct Incoming {
     pub method: Method,
     /// On whose behalf.
     pub viewer: Viewer,
+    /// Whose limits it counts against, beside the viewer's.
+    pub holders: Vec<Holder>,
     /// What it asks for.
     pub raw: Result<RawRequest, NoRequest>,
 }
@@ -71,7 +74,13 @@ pub enum Yielded {
 /// Checks the request and executes it. A subscription becomes a stream; anything else does only for a client that
 /// accepts nothing but streams.
 pub async fn reply(state: &HttpState, incoming: Incoming) -> Reply {
-    let Incoming { accepted, method, viewer, raw } = incoming;
+    let Incoming { accepted, method, viewer, mut holders, raw } = incoming;
+    if let Some(holder) = Holder::of_viewer(&viewer) {
+        if let Err(error) = state.limiter.request(&holder) {
+            return Answer::over_a_limit(error).into();
+        }
+        holders.push(holder);
+    }
     let refused = |error: ServerError| match (accepted.json, accepted.stream) {
         (None, Some(stream_type)) => {
             Reply::Stream(stream_type, stream::iter([Yielded::RequestErrors(vec![error])]).boxed())
@@ -92,15 +101,45 @@ pub async fn reply(state: &HttpState, incoming: Incoming) -> Reply {
             Answer::method_not_allowed("a mutation needs POST", "POST").into()
         }
         (OperationType::Subscription, Some(stream_type), _) | (_, Some(stream_type), None) => {
-            Reply::Stream(stream_type, run(state, checked))
+            let shares = match admit(state, &checked, &holders) {
+                Ok(operation) => state.limiter.socket(&holders).map(|socket| (operation, socket)),
+                Err(refused) => return Reply::Answer(refused),
+            };
+            match shares {
+                Ok(shares) => Reply::Stream(stream_type, holding(run(state, checked), shares)),
+                Err(error) => Answer::over_a_limit(error).into(),
+            }
         }
         (OperationType::Subscription, None, _) => {
             let message = "a subscription needs Accept: text/event-stream or multipart/mixed;subscriptionSpec=1.0, \
                            or a WebSocket with the subprotocol graphql-transport-ws";
             Answer::RequestErrors(vec![Code::BadRequest.error(message)]).into()
         }
-        _ => execute(state, checked).await.into(),
+        _ => match admit(state, &checked, &holders) {
+            Ok(_share) => execute(state, checked).await.into(),
+            Err(refused) => Reply::Answer(refused),
+        },
     }
+}
+
+/// Whether a checked request may be executed now; its share is held for as long as it is.
+fn admit(state: &HttpState, checked: &CheckedRequest, holders: &[Holder]) -> Result<Share, Box<Answer>> {
+    if !checked.state.without_database {
+        state.availability.check().map_err(|error| Box::new(Answer::unavailable(error)))?;
+    }
+    state.limiter.operation(holders).map_err(|error| Box::new(Answer::over_a_limit(error)))
+}
+
+/// The stream, and something that is held until it is dropped.
+pub fn holding<T: Send + 'static>(
+    yielded: BoxStream<'static, Yielded>,
+    held: T,
+) -> BoxStream<'static, Yielded> {
+    let yielded = yielded.map(move |yielded| {
+        let _ = &held;
+        yielded
+    });
+    yielded.boxed()
 }
 
 async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
@@ -119,6 +158,9 @@ async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
         let run = AssertUnwindSafe(run).catch_unwind();
         tokio::time::timeout(REQUEST_TIMEOUT, run).await.map(|ran| ran.unwrap_or_else(|_| panicked()))
     };
+    if let Ok(response) = &outcome {
+        state.availability.note(response);
+    }
     match outcome {
         Ok(response) if progress.execution_began.load(Ordering::Relaxed) => Answer::Executed(response),
         Ok(response) => Answer::RequestErrors(response.errors),
@@ -157,7 +199,9 @@ pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yie
             caught.map(|response| response.unwrap_or_else(|_| panicked())).boxed()
         }
     };
+    let availability = state.availability.clone();
     let yielded = responses.map(move |response| {
+        availability.note(&response);
         if progress.execution_began.load(Ordering::Relaxed) {
             Yielded::Response(response)
         } else {

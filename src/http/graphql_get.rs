@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::HttpState;
 use super::execution::{self, Incoming, Method, Reply};
+use super::limits::Holder;
 use super::negotiation::Accepted;
 use super::operation_request::{NoRequest, from_json, scanned_json};
 use crate::graphql::request_check::RawRequest;
@@ -22,13 +23,13 @@ struct Parameters {
 }
 
 /// Executes the query of the URL.
-pub async fn reply(state: &HttpState, accepted: Accepted, request: Request) -> Reply {
+pub async fn reply(state: &HttpState, accepted: Accepted, request: Request, holders: Vec<Holder>) -> Reply {
     let raw = match Query::<Parameters>::try_from_uri(request.uri()) {
         Ok(Query(parameters)) => parameters.into_request(),
         Err(_) => Err(NoRequest::Malformed("the parameters of the URL cannot be read".to_owned())),
     };
     let viewer = state.viewer(request.headers());
-    execution::reply(state, Incoming { accepted, method: Method::Get, viewer, raw }).await
+    execution::reply(state, Incoming { accepted, method: Method::Get, viewer, holders, raw }).await
 }
 
 impl Parameters {

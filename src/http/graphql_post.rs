@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 
 use super::answer::Answer;
 use super::execution::{self, Incoming, Method, Reply};
+use super::limits::Holder;
 use super::negotiation::{Accepted, is_json};
 use super::operation_request::{from_json, scanned_json};
 use super::{HttpState, text_header};
@@ -24,7 +25,7 @@ const PASS_OVER_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_ROOM: usize = 64 << 10;
 
 /// Reads the body and executes what it holds.
-pub async fn reply(state: &HttpState, accepted: Accepted, request: Request) -> Reply {
+pub async fn reply(state: &HttpState, accepted: Accepted, request: Request, holders: Vec<Holder>) -> Reply {
     let (parts, body) = request.into_parts();
     if !is_json(&parts.headers) {
         let error = Code::BadRequest.error("the body must be application/json in UTF-8");
@@ -44,7 +45,7 @@ pub async fn reply(state: &HttpState, accepted: Accepted, request: Request) -> R
     let raw = scanned_json(&bytes).and_then(from_json);
     drop(bytes);
     let viewer = state.viewer(&parts.headers);
-    execution::reply(state, Incoming { accepted, method: Method::Post, viewer, raw }).await
+    execution::reply(state, Incoming { accepted, method: Method::Post, viewer, holders, raw }).await
 }
 
 /// The whole body, unless it is larger than `limit`, announced or not.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 
 use super::HttpState;
+use crate::store::Store;
 
 /// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ pub async fn alive() -> Json<Value> {
 pub async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<Value>) {
     let reason = if state.closing.is_cancelled() {
         Some("shutting down")
-    } else if !database_answers(&state).await {
+    } else if !database_answers(&state.store).await {
         Some("the database does not answer")
     } else {
         None
@@ -35,22 +36,20 @@ pub async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<Value>) 
     }
 }
 
-async fn database_answers(state: &HttpState) -> bool {
+/// True when a connection is to be had and answers, both within [`PATIENCE`].
+pub(super) async fn database_answers(store: &Store) -> bool {
     let ask = async {
-        let mut connection = state.store.pool().acquire().await?;
+        let mut connection = store.pool().acquire().await?;
         connection.ping().await
     };
     match tokio::time::timeout(PATIENCE, ask).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(error.cause = %error, "not ready, as the database does not answer");
+            tracing::warn!(error.cause = %error, "the database does not answer");
             false
         }
         Err(_) => {
-            tracing::warn!(
-                http.patience_seconds = PATIENCE.as_secs(),
-                "not ready, as the database does not answer"
-            );
+            tracing::warn!(http.patience_seconds = PATIENCE.as_secs(), "the database does not answer");
             false
         }
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+use super::connections::Place;
 
 /// How long a write may make no progress.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,12 +24,12 @@ pub(super) struct PatientStream {
     /// Set while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
     /// Its place among the connections. It goes with the stream, which may leave HTTP and become a socket.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl PatientStream {
     /// Small answers are not held back until there is more to send.
-    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> PatientStream {
+    pub(super) fn new(stream: TcpStream, place: Place) -> PatientStream {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error.cause = %error, "a connection keeps its send delay");
         }

@@ -157,16 +157,38 @@ async fn statuses_follow_the_table() {
         (query("subscription { jobUpdated { id } }"), 400, 200, "BAD_REQUEST"),
         (query("{ job(id: \"x\") { id } }"), 200, 200, "BAD_USER_INPUT"),
         (query("mutation { submitJob(input: {kind: \"none\"}) { created } }"), 200, 200, "UNKNOWN_KIND"),
-        (query("{ jobs { totalCount } }"), 200, 200, "UNAVAILABLE"),
         (" ".repeat(4_097), 413, 413, "PAYLOAD_TOO_LARGE"),
     ] {
         for (accept, status) in [(GRAPHQL, strict), ("*/*", plain)] {
             let (answered, answer) = server.post(accept, body.clone()).await;
             assert_eq!((answered, code(&answer)), (status, expected), "{accept} {body}: {answer}");
-            let executed = matches!(expected, "BAD_USER_INPUT" | "UNKNOWN_KIND" | "UNAVAILABLE");
+            let executed = matches!(expected, "BAD_USER_INPUT" | "UNKNOWN_KIND");
             assert_eq!(answer.get("data").is_some(), executed, "{body}: {answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_requests_are_refused_before_they_execute() {
+    let server = server().await;
+    let query = |text: &str| json!({ "query": text }).to_string();
+    // The first one finds out.
+    let (status, answer) = server.post("*/*", query("{ jobs { totalCount } }")).await;
+    assert_eq!((status, code(&answer), answer.get("data")), (200, "UNAVAILABLE", Some(&Value::Null)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let refused = loop {
+        let request = reqwest::Client::new().post(server.url("/graphql"));
+        let request =
+            request.header("content-type", "application/json").body(query("{ jobs { totalCount } }"));
+        let response = request.send().await.unwrap();
+        if response.status() != 200 {
+            break response;
+        }
+        assert!(Instant::now() < deadline, "still let through");
+    };
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let answer: Value = refused.json().await.unwrap();
+    assert_eq!((code(&answer), answer.get("data")), ("UNAVAILABLE", None), "{answer}");
     let (status, answer) = server.post(GRAPHQL, query("{ jobKinds { name runner } }")).await;
     assert_eq!(
         (status, &answer["data"]["jobKinds"][0]),

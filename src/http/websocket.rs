@@ -34,11 +34,12 @@ use self::message::ClientMessage;
 use self::operations::Operations;
 use super::answer::Answer;
 use super::execution::Yielded;
+use super::limits::{Holder, Share};
 use super::negotiation::MediaType;
 use super::{HttpState, origin, text_header};
 use crate::graphql;
 use crate::graphql::error::Code;
-use crate::graphql::request_check::RawRequest;
+use crate::graphql::request_check::{CheckedRequest, RawRequest};
 use crate::job::viewer::Viewer;
 
 /// The subprotocol that is spoken.
@@ -53,8 +54,6 @@ const MAX_PINGS_UNANSWERED: u32 = 2;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a closed socket waits for the peer's goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Operations of a socket at once.
-const MAX_OPERATIONS: usize = 2_000;
 /// A small buffer: with the usual 128 KiB a thousand idle sockets hold 141 MB, with this 18.
 const READ_BUFFER: usize = 4 << 10;
 
@@ -66,7 +65,7 @@ pub fn is_upgrade(request: &Request) -> bool {
 }
 
 /// Lets the client in, unless its Origin is not allowed.
-pub async fn upgrade(state: HttpState, request: Request) -> Response {
+pub async fn upgrade(state: HttpState, request: Request, mut holders: Vec<Holder>) -> Response {
     let (mut parts, _body) = request.into_parts();
     if !origin::is_allowed(&parts.headers) {
         let error = Code::Forbidden.error("this Origin may not open a WebSocket");
@@ -76,6 +75,12 @@ pub async fn upgrade(state: HttpState, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
+    let viewer = state.viewer(&parts.headers);
+    holders.extend(Holder::of_viewer(&viewer));
+    let share = match state.limiter.socket(&holders) {
+        Ok(share) => share,
+        Err(error) => return Answer::over_a_limit(error).into_response(MediaType::Json),
+    };
     let limit = state.config.max_websocket_message_bytes;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
@@ -84,10 +89,9 @@ pub async fn upgrade(state: HttpState, request: Request) -> Response {
         .max_message_size(limit)
         .max_frame_size(limit);
     let speaks = upgrade.selected_protocol().is_some();
-    let viewer = state.viewer(&parts.headers);
     let owned = state.tasks.token();
-    let mut response =
-        upgrade.on_upgrade(move |socket| Session::new(socket, state, viewer, owned).run(speaks));
+    let mut response = upgrade
+        .on_upgrade(move |socket| Session::new(socket, state, viewer, (owned, share), holders).run(speaks));
     // Among them is how the client spells its headers, and ours are spelt the same.
     response.extensions_mut().extend(parts.extensions);
     response
@@ -101,8 +105,10 @@ struct Session {
     operations: Operations,
     acknowledged: bool,
     pings_unanswered: u32,
-    /// Lets a shutdown wait for this task.
-    _owned: TaskTrackerToken,
+    /// Whose limits it counts against.
+    holders: Vec<Holder>,
+    /// Lets a shutdown wait for this task; its place among the sockets of its client.
+    _owned: (TaskTrackerToken, Share),
 }
 
 /// Why a session ends.
@@ -116,7 +122,13 @@ enum End {
 }
 
 impl Session {
-    fn new(socket: WebSocket, state: HttpState, viewer: Viewer, owned: TaskTrackerToken) -> Session {
+    fn new(
+        socket: WebSocket,
+        state: HttpState,
+        viewer: Viewer,
+        owned: (TaskTrackerToken, Share),
+        holders: Vec<Holder>,
+    ) -> Session {
         Session {
             socket,
             state,
@@ -124,6 +136,7 @@ impl Session {
             operations: Operations::default(),
             acknowledged: false,
             pings_unanswered: 0,
+            holders,
             _owned: owned,
         }
     }
@@ -202,20 +215,25 @@ impl Session {
         id: String,
         request: Result<RawRequest, async_graphql::ServerError>,
     ) -> Result<(), End> {
-        let checked = request.and_then(|raw| {
-            if self.operations.len() >= MAX_OPERATIONS {
-                let message = format!("a socket has at most {MAX_OPERATIONS} operations at once");
-                return Err(Code::RateLimited.error(message));
-            }
-            graphql::prepare(&self.state.schema, raw, self.viewer.clone())
-        });
-        match checked {
-            Ok(checked) => {
-                self.operations.start(id, &self.state, checked);
+        match request.and_then(|raw| self.admitted(raw)) {
+            Ok((checked, share)) => {
+                self.operations.start(id, &self.state, checked, share);
                 Ok(())
             }
             Err(error) => self.send(message::error(&id, &[error])).await,
         }
+    }
+
+    /// The request, checked and within all limits, with its share of them.
+    fn admitted(&self, raw: RawRequest) -> Result<(CheckedRequest, Share), async_graphql::ServerError> {
+        let limiter = &self.state.limiter;
+        self.holders.iter().try_for_each(|holder| limiter.request(holder))?;
+        limiter.on_socket(self.operations.len())?;
+        let checked = graphql::prepare(&self.state.schema, raw, self.viewer.clone())?;
+        if !checked.state.without_database {
+            self.state.availability.check()?;
+        }
+        Ok((checked, limiter.operation(&self.holders)?))
     }
 
     async fn send_yielded(&mut self, id: &str, yielded: Yielded) -> Result<(), End> {

@@ -13,18 +13,20 @@
 //!   died, as when a whole process does.
 //! - More output than a result may have is OUTPUT_LIMIT, output that is no JSON is INVALID_RESULT.
 //!
-//! When it is over, for whatever reason, the whole process group is killed. A program that is to stop gets SIGTERM
-//! and two seconds first; one whose attempt was lost to another worker does not.
+//! When it is over, for whatever reason, all that the program started is killed, wherever it went: [`supervisor`]. A program
+//! that is to stop gets SIGTERM and two seconds first; one whose attempt was lost to another worker does not.
 
 mod pipes;
 mod process_group;
 mod spawner;
+pub mod supervisor;
 mod temp_folder;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -60,33 +62,58 @@ pub async fn run(kind: &str, argv: &[OsString], context: Context) -> Result<Valu
     };
     let folder = TempFolder::make().map_err(cannot_start)?;
     // Declared after the folder, so that a drop kills the program before it takes its folder away.
-    let group = match program(kind, argv, folder.path(), &context) {
-        Some(program) => context.spawner.start(program).await.map_err(cannot_start)?,
-        None => return Err(Failure::retryable("SPAWN_FAILED", "the kind has no program")),
-    };
+    let program = Program::new(kind, argv, folder.path(), &context);
+    let group = context.spawner.start(program).await.map_err(cannot_start)?;
     let outcome = attend(group, context).await;
     folder.remove().await;
     outcome
 }
 
-fn program(kind: &str, argv: &[OsString], folder: &Path, context: &Context) -> Option<Command> {
-    let (program, arguments) = argv.split_first()?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("PATH", COMMAND_PATH)
-        .env("HOME", folder)
-        .env("TMPDIR", folder)
-        .env("LANG", "C.UTF-8")
-        .env("JOBQL_JOB_ID", context.job_id.to_string())
-        .env("JOBQL_ATTEMPT", context.attempt.to_string())
-        .env("JOBQL_KIND", kind)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Some(command)
+/// What is started, where and with which environment.
+struct Program {
+    argv: Vec<OsString>,
+    folder: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl Program {
+    fn new(kind: &str, argv: &[OsString], folder: &Path, context: &Context) -> Program {
+        let environment = vec![
+            ("PATH", COMMAND_PATH.into()),
+            ("HOME", folder.into()),
+            ("TMPDIR", folder.into()),
+            ("LANG", "C.UTF-8".into()),
+            ("JOBQL_JOB_ID", context.job_id.to_string().into()),
+            ("JOBQL_ATTEMPT", context.attempt.to_string().into()),
+            ("JOBQL_KIND", kind.into()),
+        ];
+        Program { argv: argv.to_vec(), folder: folder.to_owned(), environment }
+    }
+
+    /// The program itself. One without a name cannot be started, which the start then says.
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.argv.first().cloned().unwrap_or_default());
+        command.args(self.argv.iter().skip(1));
+        self.furnish(command)
+    }
+
+    /// This very binary, even if it was replaced since it was started, as the program's supervisor.
+    fn supervised(&self, report: RawFd) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("jobql").arg(supervisor::ASKED).arg(report.to_string()).args(&self.argv);
+        self.furnish(command)
+    }
+
+    fn furnish(&self, mut command: Command) -> Command {
+        command
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
 }
 
 /// How a program ended and what it printed.
@@ -157,7 +184,7 @@ async fn wait_for_end(
         ended = group.leader_ends() => ended,
         () = over_limit.cancelled() => Ok(()),
         () = stop.cancelled() => {
-            group.signal(Signal::SIGTERM);
+            group.ask_to_end();
             tokio::select! {
                 ended = timeout(TERM_GRACE, group.leader_ends()) => ended.unwrap_or(Ok(())),
                 () = over_limit.cancelled() => Ok(()),

@@ -18,11 +18,14 @@ mod callbacks;
 mod changing;
 mod claiming;
 mod dependencies;
+mod commands;
 mod embedded;
+mod encryption;
 mod layers;
 
 mod leasing;
 mod ledger;
+mod limits;
 mod listing;
 mod live;
 mod logs;

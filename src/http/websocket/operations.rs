@@ -12,6 +12,7 @@ use futures_util::stream::{self, AbortHandle, BoxStream, SelectAll, abortable};
 use crate::graphql::request_check::CheckedRequest;
 use crate::http::HttpState;
 use crate::http::execution::{self, Yielded};
+use crate::http::limits::Share;
 
 /// See the module.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct Operations {
 struct Running {
     number: u64,
     abort: AbortHandle,
+    /// Its share of what its client may have at once.
+    _share: Option<Share>,
 }
 
 /// Something that the operation of this number yielded. The number tells it from an earlier one of the same id.
@@ -50,11 +53,11 @@ impl Operations {
     }
 
     /// Starts an operation.
-    pub fn start(&mut self, id: String, state: &HttpState, checked: CheckedRequest) {
-        self.add(id.into(), execution::run(state, checked));
+    pub fn start(&mut self, id: String, state: &HttpState, checked: CheckedRequest, share: Share) {
+        self.add(id.into(), execution::run(state, checked), Some(share));
     }
 
-    fn add(&mut self, id: Arc<str>, yielded: BoxStream<'static, Yielded>) {
+    fn add(&mut self, id: Arc<str>, yielded: BoxStream<'static, Yielded>, share: Option<Share>) {
         self.started += 1;
         let number = self.started;
         let (yielded, abort) = abortable(yielded);
@@ -65,7 +68,7 @@ impl Operations {
             yielded,
         });
         self.running.push(events.boxed());
-        self.by_id.insert(id, Running { number, abort });
+        self.by_id.insert(id, Running { number, abort, _share: share });
     }
 
     /// Stops an operation; nothing of it is yielded any more. Does nothing when there is none.
@@ -105,9 +108,9 @@ mod tests {
     #[tokio::test]
     async fn a_busy_operation_does_not_starve_the_others() {
         let mut operations = Operations::default();
-        operations.add("busy".into(), responses(usize::MAX));
-        operations.add("a".into(), responses(2));
-        operations.add("b".into(), responses(2));
+        operations.add("busy".into(), responses(usize::MAX), None);
+        operations.add("a".into(), responses(2), None);
+        operations.add("b".into(), responses(2), None);
         let mut others = 0;
         for _ in 0..24 {
             let (id, _) = operations.next().await.unwrap();
@@ -121,12 +124,12 @@ mod tests {
     #[tokio::test]
     async fn a_stopped_operation_is_silent_and_its_id_is_free() {
         let mut operations = Operations::default();
-        operations.add("a".into(), responses(usize::MAX));
+        operations.add("a".into(), responses(usize::MAX), None);
         assert!(operations.next().await.is_some());
         operations.stop("a");
         operations.stop("a");
         assert!(!operations.has("a"));
-        operations.add("a".into(), responses(1));
+        operations.add("a".into(), responses(1), None);
         assert!(matches!(operations.next().await, Some((_, Yielded::Response(_)))));
         assert!(matches!(operations.next().await, Some((_, Yielded::Complete))));
         assert!(operations.next().await.is_none() && operations.is_empty());
@@ -135,7 +138,7 @@ mod tests {
     #[tokio::test]
     async fn request_errors_end_an_operation_without_a_complete() {
         let mut operations = Operations::default();
-        operations.add("a".into(), stream::iter([Yielded::RequestErrors(Vec::new())]).boxed());
+        operations.add("a".into(), stream::iter([Yielded::RequestErrors(Vec::new())]).boxed(), None);
         assert!(matches!(operations.next().await, Some((_, Yielded::RequestErrors(_)))));
         assert!(operations.next().await.is_none());
     }

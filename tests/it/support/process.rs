@@ -14,7 +14,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Message, http::HeaderValue};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Request};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::deadline;
@@ -40,7 +41,7 @@ impl Process {
             loop {
                 let line = lines.next_line().await.expect("a line");
                 let line = line.unwrap_or_else(|| panic!("serve ended: {}", process.logged()));
-                if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+                if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http")) {
                     break url.to_owned();
                 }
             }
@@ -77,6 +78,11 @@ impl Process {
             .spawn()
             .expect("jobql starts");
         Process { child, url: String::new(), log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// What it has logged so far.
@@ -155,18 +161,35 @@ pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
+/// The request that opens a WebSocket of our protocol, with these headers.
+pub fn http_to_ws(url: &str, headers: &[(&'static str, &str)]) -> Request<()> {
+    let mut request = url.replace("http://", "ws://").into_client_request().expect("a request");
+    let protocol = [("sec-websocket-protocol", "graphql-transport-ws")];
+    for (name, value) in protocol.iter().chain(headers) {
+        request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a header"));
+    }
+    request
+}
+
 impl Socket {
     pub async fn connect(url: &str) -> Socket {
-        let mut request = url.replace("http://", "ws://").into_client_request().expect("a request");
-        request
-            .headers_mut()
-            .insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
-        let (stream, _) =
-            deadline("a socket", tokio_tungstenite::connect_async(request)).await.expect("a socket");
+        match Socket::open(http_to_ws(url, &[])).await {
+            Ok(socket) => socket,
+            Err(status) => panic!("a socket was refused with {status}"),
+        }
+    }
+
+    /// The socket, or the status with which it is refused.
+    pub async fn open(request: Request<()>) -> Result<Socket, u16> {
+        let stream = match deadline("a socket", tokio_tungstenite::connect_async(request)).await {
+            Ok((stream, _)) => stream,
+            Err(tungstenite::Error::Http(response)) => return Err(response.status().as_u16()),
+            Err(error) => panic!("no socket: {error}"),
+        };
         let mut socket = Socket { stream };
         socket.send(json!({"type": "connection_init"})).await;
         assert_eq!(socket.next_message().await.expect("an answer")["type"], "connection_ack");
-        socket
+        Ok(socket)
     }
 
     pub async fn send(&mut self, message: Value) {
