@@ -131,6 +131,18 @@ impl Error {
         Error::Forbidden { problem: problem.into() }
     }
 
+    /// The same error with its field named from `argument` down: `priority` becomes `inputs[3].priority`.
+    pub fn below(mut self, argument: &str) -> Error {
+        if let Error::InvalidInput { field, .. }
+        | Error::InvalidPayload { field, .. }
+        | Error::PayloadTooLarge { field, .. } = &mut self
+        {
+            let dot = if field.starts_with('[') { "" } else { "." };
+            *field = format!("{argument}{dot}{field}");
+        }
+        self
+    }
+
     /// No such job for this viewer.
     pub fn no_job(id: impl ToString) -> Error {
         Error::NotFound { what: "job", id: id.to_string() }

@@ -31,9 +31,12 @@ pub mod node;
 pub mod queue;
 pub mod queue_position;
 pub mod submit_job;
+pub mod submit_workflow;
 pub mod viewer;
 pub mod wait_reason;
 pub mod worker;
+pub mod workflow;
+pub mod workflow_mutation;
 
 pub mod date_time;
 pub mod json;
@@ -65,6 +68,7 @@ use self::query::Query;
 use self::request_check::{CheckedRequest, RawRequest, RequestCheck};
 use self::subscription::Subscription;
 use self::worker_mutation::WorkerMutation;
+use self::workflow_mutation::WorkflowMutation;
 use crate::config::{Config, GraphqlConfig};
 use crate::events::Events;
 use crate::job::viewer::Viewer;
@@ -72,7 +76,7 @@ use crate::store::Store;
 
 /// Everything that can be changed.
 #[derive(Default, MergedObject)]
-pub struct Mutation(JobMutation, WorkerMutation);
+pub struct Mutation(JobMutation, WorkerMutation, WorkflowMutation);
 
 /// Cancelled once nobody waits for the answer to a request any more; the transport puts it into the request.
 #[derive(Clone, Debug, Default)]

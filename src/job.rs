@@ -8,6 +8,7 @@ pub mod lease_token;
 pub mod outcome;
 pub mod submission;
 pub mod viewer;
+pub mod workflow;
 
 pub mod display_name;
 pub mod json_scan;

@@ -79,6 +79,10 @@ pub struct Model {
     pub waits_for: Option<i32>,
     /// Its end matters to jobs that depend on it.
     pub has_dependents: bool,
+    /// Its name within its workflow.
+    pub workflow_key: Option<String>,
+    /// The member of the payload that gets the results of the jobs it depends on.
+    pub results_as: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -10,5 +10,6 @@ pub mod queue;
 pub mod status;
 pub mod submit_key;
 pub mod worker;
+pub mod workflow;
 
 pub use status::{Cause, JobStatus, TRANSITIONS, Transition};

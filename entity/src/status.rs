@@ -126,6 +126,8 @@ pub const TRANSITIONS: &[Transition] = {
         line(Blocked, Pending, &[ParentEnd]),
         line(Blocked, Scheduled, &[ParentEnd]),
         line(Blocked, Cancelled, &[ParentEnd, Cancel, StartBefore]),
+        // The results of its parents cannot be handed down.
+        line(Blocked, Error, &[ParentEnd]),
         line(Scheduled, Pending, &[Promote, Update]),
         line(Scheduled, Cancelled, &[Cancel, StartBefore]),
         line(Pending, Scheduled, &[Update]),

@@ -12,6 +12,7 @@ mod m20261122_000014_kind_duration;
 mod m20261122_000015_callback;
 mod m20261122_000025_external_worker;
 mod m20261122_000030_dependency;
+mod m20261122_000031_workflow;
 mod m20261122_000040_ledger;
 mod m20261122_000050_blocked;
 
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000015_callback::Migration),
             Box::new(m20261122_000025_external_worker::Migration),
             Box::new(m20261122_000030_dependency::Migration),
+            Box::new(m20261122_000031_workflow::Migration),
             Box::new(m20261122_000040_ledger::Migration),
             Box::new(m20261122_000050_blocked::Migration),
         ]

@@ -26,6 +26,8 @@ pub struct EventFilter {
     pub queue: Option<Vec<String>>,
     /// Any of these.
     pub status: Option<Vec<JobStatus>>,
+    /// Part of.
+    pub workflow_id: Option<Uuid>,
 }
 
 impl EventFilter {
@@ -38,6 +40,7 @@ impl EventFilter {
             && one_of(&self.kind, &job.kind)
             && one_of(&self.queue, &job.queue)
             && one_of(&self.status, &job.status)
+            && self.workflow_id.is_none_or(|id| job.workflow_id == Some(id))
     }
 }
 

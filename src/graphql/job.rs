@@ -19,6 +19,7 @@ use super::json::Json;
 use super::loaders::Loaders;
 use super::queue_position::QueuePosition;
 use super::wait_reason::WaitReason;
+use super::workflow::Workflow;
 use crate::job::viewer::Viewer;
 use crate::store::dependency::{Direction, NeighbourRequest};
 
@@ -222,6 +223,19 @@ impl Job {
             }
             _ => WaitReason::of_its_own(&self.0),
         })
+    }
+
+    /// The workflow that it is a part of; null for a job that was submitted by itself, and for workers.
+    #[graphql(complexity = "child_complexity + 1")]
+    async fn workflow(&self, ctx: &Context<'_>) -> Result<Option<Workflow>> {
+        let Some(id) = self.0.workflow_id else { return Ok(None) };
+        Ok(ctx.data::<Loaders>()?.workflow(id).await?.map(Workflow::from))
+    }
+
+    /// Its name within its workflow.
+    #[graphql(complexity = 0)]
+    async fn workflow_key(&self) -> Option<&str> {
+        self.0.workflow_key.as_deref()
     }
 
     /// The jobs that must be DONE before it runs, oldest first; without those that are gone. first: 1 to 200.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::runtime::{TokioSpawner, TokioTimer};
 use async_graphql::{Error, Result};
-use entity::{attempt, job};
+use entity::{attempt, job, workflow};
 use uuid::Uuid;
 
 use crate::job::viewer::Viewer;
@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::store::dependency::NeighbourRequest;
 use crate::store::position::Position;
 use crate::store::queue::QueueWait;
-use crate::store::queue_content::QueueContent;
+use crate::store::queue_content::{QueueContent, StatusCounts};
 
 /// Jobs of one statement.
 const MAX_BATCH: usize = 1_000;
@@ -32,6 +32,8 @@ pub struct Loaders {
     queue_waits: OnceLock<DataLoader<QueueWaitLoader>>,
     neighbours: OnceLock<DataLoader<NeighbourLoader>>,
     failures: OnceLock<DataLoader<FailureLoader>>,
+    workflows: OnceLock<DataLoader<WorkflowLoader>>,
+    workflow_counts: OnceLock<DataLoader<WorkflowCountsLoader>>,
 }
 
 impl Loaders {
@@ -47,6 +49,8 @@ impl Loaders {
             queue_waits: OnceLock::new(),
             neighbours: OnceLock::new(),
             failures: OnceLock::new(),
+            workflows: OnceLock::new(),
+            workflow_counts: OnceLock::new(),
         }
     }
 
@@ -110,6 +114,28 @@ impl Loaders {
     pub async fn is_held_by_failure(&self, job_id: Uuid) -> Result<bool> {
         let loader = self.failures.get_or_init(|| data_loader(FailureLoader { store: self.store.clone() }));
         Ok(loader.load_one(job_id).await?.is_some())
+    }
+
+    /// The workflow; none when there is none for this viewer.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn workflow(&self, id: Uuid) -> Result<Option<workflow::Model>> {
+        let loader = self.workflows.get_or_init(|| {
+            data_loader(WorkflowLoader { store: self.store.clone(), viewer: self.viewer.clone() })
+        });
+        loader.load_one(id).await
+    }
+
+    /// How many jobs of the workflow are in each state.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn workflow_counts(&self, id: Uuid) -> Result<StatusCounts> {
+        let loader = self
+            .workflow_counts
+            .get_or_init(|| data_loader(WorkflowCountsLoader { store: self.store.clone() }));
+        Ok(loader.load_one(id).await?.unwrap_or_default())
     }
 
     /// Workers that take jobs from the queue now.
@@ -202,6 +228,34 @@ impl Loader<NeighbourRequest> for NeighbourLoader {
         let pages = self.store.neighbours(&self.viewer, requests).await?;
         let shared = |jobs: Vec<job::Model>| jobs.into_iter().map(Arc::new).collect();
         Ok(pages.into_iter().map(|(request, jobs)| (request, shared(jobs))).collect())
+    }
+}
+
+struct WorkflowLoader {
+    store: Store,
+    viewer: Viewer,
+}
+
+impl Loader<Uuid> for WorkflowLoader {
+    type Value = workflow::Model;
+    type Error = Error;
+
+    async fn load(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, workflow::Model>> {
+        let workflows = self.store.workflows_by_ids(&self.viewer, ids).await?;
+        Ok(workflows.into_iter().map(|workflow| (workflow.id, workflow)).collect())
+    }
+}
+
+struct WorkflowCountsLoader {
+    store: Store,
+}
+
+impl Loader<Uuid> for WorkflowCountsLoader {
+    type Value = StatusCounts;
+    type Error = Error;
+
+    async fn load(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, StatusCounts>> {
+        Ok(self.store.workflow_counts(ids).await?)
     }
 }
 

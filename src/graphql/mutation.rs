@@ -8,7 +8,7 @@ use super::job::Job;
 use super::job_filter::{BulkPayload, JobFilter};
 use super::query::known_queues;
 use super::queue::{Queue, QueueOrder};
-use super::submit_job::{SubmitJobInput, SubmitJobPayload, error_below};
+use super::submit_job::{SubmitJobInput, SubmitJobPayload};
 use super::{Parts, argument};
 use crate::error::Error;
 use crate::job::submission::{checked_id, checked_run_at, in_range};
@@ -42,7 +42,7 @@ impl JobMutation {
         let limit = parts.config.limits.max_queued_jobs_per_client;
         parts.store.admit(viewer, limit, std::slice::from_ref(&new_job)).await?;
         let submitted = parts.store.submit(new_job).await;
-        let mut submitted = submitted.map_err(|error| error_below("input", error))?;
+        let mut submitted = submitted.map_err(|error| error.below("input"))?;
         if !wait.is_zero() && !submitted.job.status.is_terminal() {
             // The submit is committed: when the wait fails, the job as it was submitted is still a true answer.
             if let Ok(Some(job)) = parts.events.await_terminal(viewer, submitted.job.id, wait).await {
@@ -73,7 +73,7 @@ impl JobMutation {
             .collect::<crate::error::Result<Vec<_>>>()?;
         parts.store.admit(viewer, parts.config.limits.max_queued_jobs_per_client, &new_jobs).await?;
         let submitted = parts.store.submit_all(new_jobs).await;
-        let submitted = submitted.map_err(|error| error_below("inputs", error))?;
+        let submitted = submitted.map_err(|error| error.below("inputs"))?;
         Ok(submitted.into_iter().map(SubmitJobPayload::from).collect())
     }
 

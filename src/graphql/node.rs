@@ -3,6 +3,7 @@
 use async_graphql::{ID, Interface};
 
 use super::job::Job;
+use super::workflow::Workflow;
 
 /// Whatever can be fetched again by its id.
 #[derive(Clone, Interface)]
@@ -10,4 +11,6 @@ use super::job::Job;
 pub enum Node {
     /// A job.
     Job(Job),
+    /// A workflow.
+    Workflow(Workflow),
 }

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::queue::Queue;
 use super::queue_position::QueuePosition;
 use super::worker::Worker;
+use super::workflow::Workflow;
 use super::{Parts, argument};
 use crate::error::Error;
 use crate::job::submission::{checked_id, in_range};
@@ -35,11 +36,25 @@ impl Query {
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The id of a job.")] id: ID,
+        #[graphql(desc = "The id of a job or a workflow.")] id: ID,
     ) -> Result<Option<Node>> {
         let id = argument::job_id("id", &id)?;
-        let job = ctx.data::<Parts>()?.store.job(ctx.data::<Viewer>()?, id).await?;
-        Ok(job.map(|job| Node::Job(job.into())))
+        let (store, viewer) = (&ctx.data::<Parts>()?.store, ctx.data::<Viewer>()?);
+        if let Some(job) = store.job(viewer, id).await? {
+            return Ok(Some(Node::Job(job.into())));
+        }
+        Ok(store.workflow(viewer, id).await?.map(|workflow| Node::Workflow(workflow.into())))
+    }
+
+    /// Null when there is none, or it is another client's.
+    #[graphql(complexity = "child_complexity + 1")]
+    async fn workflow(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of the workflow.")] id: ID,
+    ) -> Result<Option<Workflow>> {
+        let id = argument::job_id("id", &id)?;
+        Ok(ctx.data::<Parts>()?.store.workflow(ctx.data::<Viewer>()?, id).await?.map(Workflow::from))
     }
 
     /// Null when there is none, or it is another client's. With waitSeconds (0 to 25) answers when it is terminal, at

@@ -158,6 +158,12 @@ pub struct StatusCounts {
     cancelled: i32,
 }
 
+impl From<StoredCounts> for StatusCounts {
+    fn from(counts: StoredCounts) -> StatusCounts {
+        StatusCounts::from(&counts)
+    }
+}
+
 impl From<&StoredCounts> for StatusCounts {
     fn from(counts: &StoredCounts) -> StatusCounts {
         let of = |status| int(counts.of(status));

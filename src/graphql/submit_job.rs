@@ -53,7 +53,7 @@ impl SubmitJobInput {
     /// # Errors
     /// As `Submission::check`, and `InvalidPayload`; the fields are named below the argument.
     pub fn into_new_job(self, argument: &str, viewer: &Viewer, config: &Config) -> Result<NewJob> {
-        self.checked(viewer, config).map_err(|error| error_below(argument, error))
+        self.checked(viewer, config).map_err(|error| error.below(argument))
     }
 
     fn checked(self, viewer: &Viewer, config: &Config) -> Result<NewJob> {
@@ -72,6 +72,7 @@ impl SubmitJobInput {
             display_name: self.display_name,
             callback_url: callback_url.map(String::from),
             depends_on: parents(self.depends_on)?,
+            awaits_results: false,
             start_before: self.start_before.map(|at| at.instant("startBefore")).transpose()?,
         };
         submission.check(viewer, &config.kinds, config.max_payload_bytes)
@@ -91,18 +92,6 @@ pub(super) fn invalid_payload(field: &str, error: ScanError) -> Error {
         ScanError::Malformed { .. } => Vec::new(),
     };
     Error::InvalidPayload { field: field.to_owned(), problem, pointers }
-}
-
-/// The same error with its field named from the argument down: `priority` becomes `inputs[3].priority`.
-pub(super) fn error_below(argument: &str, mut error: Error) -> Error {
-    if let Error::InvalidInput { field, .. }
-    | Error::InvalidPayload { field, .. }
-    | Error::PayloadTooLarge { field, .. } = &mut error
-    {
-        let dot = if field.starts_with('[') { "" } else { "." };
-        *field = format!("{argument}{dot}{field}");
-    }
-    error
 }
 
 /// The answer to a submit.

@@ -179,6 +179,7 @@ fn arguments(field: &Field) -> std::result::Result<JobUpdated, ServerError> {
         kind: argument(field, "kind")?,
         queue: argument(field, "queue")?,
         status: argument::<Option<Vec<JobStatus>>>(field, "status")?,
+        workflow_id: argument::<Option<ID>>(field, "workflowId")?,
         after_version: argument(field, "afterVersion")?,
     })
 }

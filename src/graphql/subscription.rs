@@ -38,9 +38,10 @@ impl Subscription {
         #[graphql(desc = "Of any of these kinds.")] kind: Option<Vec<String>>,
         #[graphql(desc = "In any of these queues.")] queue: Option<Vec<String>>,
         #[graphql(desc = "In any of these states.")] status: Option<Vec<JobStatus>>,
+        #[graphql(desc = "Part of this workflow.")] workflow_id: Option<ID>,
         #[graphql(desc = "The version of the job id that the caller has.")] after_version: Option<i32>,
     ) -> Result<BoxStream<'static, Result<Job>>> {
-        let asked = JobUpdated { id, client_id, kind, queue, status, after_version };
+        let asked = JobUpdated { id, client_id, kind, queue, status, workflow_id, after_version };
         let jobs = updates(ctx.data::<Parts>()?, ctx.data::<Viewer>()?, asked).await?;
         Ok(jobs.map(|job| job.map(Job::from).map_err(Error::from)).boxed())
     }
@@ -96,6 +97,7 @@ pub(super) struct JobUpdated {
     pub kind: Option<Vec<String>>,
     pub queue: Option<Vec<String>>,
     pub status: Option<Vec<JobStatus>>,
+    pub workflow_id: Option<ID>,
     pub after_version: Option<i32>,
 }
 
@@ -110,6 +112,7 @@ pub(super) async fn updates(
         kind: argument::names_filter("kind", asked.kind)?,
         queue: argument::names_filter("queue", asked.queue)?,
         status: asked.status.map(|status| status.into_iter().map(entity::JobStatus::from).collect()),
+        workflow_id: asked.workflow_id.map(|id| argument::job_id("workflowId", &id)).transpose()?,
     };
     match asked.id {
         Some(id) => {
@@ -129,6 +132,7 @@ fn refuse_filter_with_id(filter: &EventFilter) -> crate::error::Result<()> {
         ("kind", filter.kind.is_some()),
         ("queue", filter.queue.is_some()),
         ("status", filter.status.is_some()),
+        ("workflowId", filter.workflow_id.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((argument, _)) => Err(DomainError::invalid(argument, "cannot stand with an id")),

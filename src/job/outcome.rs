@@ -13,6 +13,16 @@ pub fn misfit(kind: &Kind, result: &Value, bytes: usize) -> Option<Failure> {
     Some(Failure::fatal("INVALID_RESULT", message).with_details(json!({ "pointers": pointers })))
 }
 
+/// Why a payload with results of other jobs in it is not one of its kind; none when it is. Without such results it was held to
+/// the schema when it was submitted.
+pub fn unfit(kind: &Kind, payload: &Value) -> Option<Failure> {
+    let problems = kind.input_schema.as_ref()?.check(payload, json_bytes(payload)).err()?;
+    let message =
+        format!("the payload with its results does not fit the kind's schema: {}", in_words(&problems));
+    let pointers: Vec<String> = problems.into_iter().map(|problem| problem.pointer).collect();
+    Some(Failure::fatal("INVALID_PAYLOAD", message).with_details(json!({ "pointers": pointers })))
+}
+
 /// The size of a value as compact JSON, without making the text.
 pub fn json_bytes(value: &Value) -> usize {
     struct Count(usize);

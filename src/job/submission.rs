@@ -50,6 +50,8 @@ pub struct Submission {
     pub callback_url: Option<String>,
     /// Jobs that must be DONE first, each once.
     pub depends_on: Vec<Uuid>,
+    /// The payload gets results of other jobs before it runs, so that it is held to the kind's schema only then.
+    pub awaits_results: bool,
 }
 
 /// A job that is ready to be written.
@@ -85,12 +87,25 @@ pub struct NewJob {
     pub depends_on: Vec<Uuid>,
     /// True when jobs that are submitted with it depend on it.
     pub has_dependents: bool,
+    /// The workflow that it is a part of.
+    pub workflow: Option<WorkflowPart>,
     /// Input.
     pub payload: Value,
     /// The same as compact JSON text.
     pub payload_text: String,
     /// SHA-256 of kind and payload; equal for equal JSON whatever the order of keys.
     pub payload_hash: [u8; 32],
+}
+
+/// Which part of a workflow a job is.
+#[derive(Clone, Debug)]
+pub struct WorkflowPart {
+    /// The workflow.
+    pub id: Uuid,
+    /// The job's name within it.
+    pub key: String,
+    /// The member of the payload that gets the results of the jobs it depends on.
+    pub results_as: Option<String>,
 }
 
 impl Submission {
@@ -118,7 +133,7 @@ impl Submission {
                 limit: max_payload_bytes,
             });
         }
-        if let Some(schema) = &kind.input_schema {
+        if let Some(schema) = kind.input_schema.as_ref().filter(|_| !self.awaits_results) {
             schema.check(&self.payload, payload_text.len()).map_err(|problems| Error::InvalidPayload {
                 field: "payload".to_owned(),
                 problem: in_words(&problems),
@@ -162,6 +177,7 @@ impl Submission {
             callback_url: self.callback_url,
             depends_on: self.depends_on,
             has_dependents: false,
+            workflow: None,
             display_name,
             payload_hash: payload_hash(&self.kind, &payload_text),
             payload: self.payload,
@@ -207,7 +223,11 @@ pub fn checked_id(field: &str, given: String) -> Result<String> {
     checked_text(field, given, MAX_ID_CHARS)
 }
 
-fn checked_text(field: &str, given: String, max_chars: usize) -> Result<String> {
+/// Text of 1 to `max_chars` characters, none of them a control character.
+///
+/// # Errors
+/// `InvalidInput` naming the field.
+pub fn checked_text(field: &str, given: String, max_chars: usize) -> Result<String> {
     let chars = given.chars().count();
     if chars == 0 || chars > max_chars {
         return Err(Error::invalid(field, format!("has {chars} characters; 1 to {max_chars} are allowed")));

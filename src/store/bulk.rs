@@ -89,20 +89,25 @@ impl BulkAction {
 }
 
 /// `$1` to `$9`; a part that is null does not filter.
-fn matches(viewer: &Viewer) -> String {
+fn matches(viewer: &Viewer, filter: &JobFilter) -> String {
+    // Jobs of a workflow are found by their own index, whatever plan is kept for the rest.
+    let of_workflow = match filter.workflow_id {
+        Some(_) => "workflow_id = $7",
+        None => "$7::uuid IS NULL",
+    };
     format!(
         "($1::uuid[] IS NULL OR id = ANY($1)) AND ($2::text[] IS NULL OR status = ANY($2))
     AND {} AND ($4::text IS NULL OR client_id = $4)
     AND ($5::text[] IS NULL OR kind = ANY($5)) AND ($6::text[] IS NULL OR queue = ANY($6))
-    AND ($7::uuid IS NULL OR workflow_id = $7)
+    AND {of_workflow}
     AND ($8::timestamptz IS NULL OR created_at > $8) AND ($9::timestamptz IS NULL OR created_at < $9)",
         sight::sees(viewer, 3)
     )
 }
 
 /// The jobs of one step, locked; a test pins the plan of each.
-pub fn step_sql(viewer: &Viewer, action: BulkAction) -> String {
-    let (matches, applies) = (matches(viewer), action.applies());
+pub fn step_sql(viewer: &Viewer, filter: &JobFilter, action: BulkAction) -> String {
+    let (matches, applies) = (matches(viewer, filter), action.applies());
     format!(
         "SELECT id FROM job
          WHERE id > $10 AND id <= $11 AND {matches} AND {applies}
@@ -124,7 +129,7 @@ impl Store {
         action: BulkAction,
     ) -> Result<BulkOutcome> {
         viewer.may_change_jobs()?;
-        let (matches, applies) = (matches(viewer), action.applies());
+        let (matches, applies) = (matches(viewer, filter), action.applies());
         let sql = format!("SELECT count(*) AS matched FROM job WHERE {matches} AND {applies}");
         bind_filter(sqlx::query(sqlx::AssertSqlSafe(sql)), viewer, filter)
             .fetch_one(&self.pool)
@@ -193,7 +198,7 @@ impl Step<'_> {
             BulkAction::Cancel | BulkAction::Delete => None,
         };
         let mut transaction = pool.begin().await?;
-        let query = sqlx::query(sqlx::AssertSqlSafe(step_sql(self.viewer, self.action)));
+        let query = sqlx::query(sqlx::AssertSqlSafe(step_sql(self.viewer, self.filter, self.action)));
         let rows = bind_filter(query, self.viewer, self.filter)
             .bind(self.last)
             .bind(self.until)

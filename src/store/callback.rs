@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use entity::job;
-use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::{Store, read, sight};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
 /// How long a process has for one attempt.
-const TAKEN_SECONDS: f64 = 60.0;
+pub(super) const TAKEN_SECONDS: f64 = 60.0;
 
 /// How far a delivery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,29 +130,7 @@ impl Store {
     ) -> Result<()> {
         let pool = self.pool.clone();
         self.detached("record a delivery", async move {
-            let (status, error, wait) = match outcome {
-                DeliveryOutcome::Delivered => ("DELIVERED", None, None),
-                DeliveryOutcome::Failed { error, retry_after: None } => ("FAILED", Some(error), None),
-                DeliveryOutcome::Failed { error, retry_after: Some(wait) } => {
-                    ("WAITING", Some(error), Some(wait.as_secs_f64()))
-                }
-            };
-            sqlx::query(
-                "UPDATE callback_delivery
-                 SET status = $4, last_error = $5, next_at = now() + make_interval(secs => $6),
-                     delivered_at = CASE $4 WHEN 'DELIVERED' THEN now() END
-                 WHERE job_id = $1 AND event = $2 AND attempts = $3 AND status = 'WAITING' AND next_at IS NOT NULL",
-            )
-            .bind(job_id)
-            .bind(event)
-            .bind(attempt)
-            .bind(status)
-            .bind(error)
-            .bind(wait)
-            .execute(&pool)
-            .await
-            .map(drop)
-            .map_err(|source| Error::database("record a delivery", source))
+            record(&pool, ("callback_delivery", "job_id"), job_id, (event, attempt), outcome).await
         })
         .await
     }
@@ -174,18 +153,7 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(failed)?;
-        let Some(row) = row else { return Ok(Delivery::default()) };
-        let status: String = row.try_get("status").map_err(failed)?;
-        Ok(Delivery {
-            status: match status.as_str() {
-                "DELIVERED" => DeliveryStatus::Delivered,
-                "FAILED" => DeliveryStatus::Failed,
-                _ => DeliveryStatus::Waiting,
-            },
-            attempts: row.try_get("attempts").map_err(failed)?,
-            last_error: row.try_get("last_error").map_err(failed)?,
-            delivered_at: row.try_get("delivered_at").map_err(failed)?,
-        })
+        row.as_ref().map_or_else(|| Ok(Delivery::default()), delivery_of).map_err(failed)
     }
 
     /// Makes the delivery of a terminal job due once more, with its whole schedule.
@@ -218,4 +186,53 @@ impl Store {
         .await?;
         Ok(job)
     }
+}
+
+/// Records what became of an attempt, in this table with this key.
+pub(super) async fn record(
+    pool: &PgPool,
+    (table, key): (&'static str, &'static str),
+    id: Uuid,
+    (event, attempt): (i32, i32),
+    outcome: DeliveryOutcome,
+) -> Result<()> {
+    let (status, error, wait) = match outcome {
+        DeliveryOutcome::Delivered => ("DELIVERED", None, None),
+        DeliveryOutcome::Failed { error, retry_after: None } => ("FAILED", Some(error), None),
+        DeliveryOutcome::Failed { error, retry_after: Some(wait) } => {
+            ("WAITING", Some(error), Some(wait.as_secs_f64()))
+        }
+    };
+    let sql = format!(
+        "UPDATE {table}
+         SET status = $4, last_error = $5, next_at = now() + make_interval(secs => $6),
+             delivered_at = CASE $4 WHEN 'DELIVERED' THEN now() END
+         WHERE {key} = $1 AND event = $2 AND attempts = $3 AND status = 'WAITING' AND next_at IS NOT NULL"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(id)
+        .bind(event)
+        .bind(attempt)
+        .bind(status)
+        .bind(error)
+        .bind(wait)
+        .execute(pool)
+        .await
+        .map(drop)
+        .map_err(|source| Error::database("record a delivery", source))
+}
+
+/// A delivery as a row has it.
+pub(super) fn delivery_of(row: &PgRow) -> sqlx::Result<Delivery> {
+    let status: String = row.try_get("status")?;
+    Ok(Delivery {
+        status: match status.as_str() {
+            "DELIVERED" => DeliveryStatus::Delivered,
+            "FAILED" => DeliveryStatus::Failed,
+            _ => DeliveryStatus::Waiting,
+        },
+        attempts: row.try_get("attempts")?,
+        last_error: row.try_get("last_error")?,
+        delivered_at: row.try_get("delivered_at")?,
+    })
 }

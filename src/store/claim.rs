@@ -50,6 +50,8 @@ pub struct ClaimedJob {
     pub max_attempts: i16,
     /// How long it may run.
     pub timeout_seconds: i32,
+    /// The payload got results of other jobs after it was submitted, so nobody has held it to the kind's schema.
+    pub has_results: bool,
     /// True when it has lost a worker before.
     pub suspect: bool,
     /// By the database's clock.
@@ -142,7 +144,8 @@ fn claim_of(ready: &str) -> String {
          FROM chosen
          WHERE job.id = chosen.id AND job.status = 'PENDING'
          RETURNING job.id, job.kind, job.queue, job.client_id, job.payload::text AS payload, job.attempt,
-                   job.max_attempts, job.timeout_seconds, job.lease_epoch, job.losses, job.started_at, job.level, job.seq"
+                   job.max_attempts, job.timeout_seconds, job.lease_epoch, job.losses, job.results_as IS NOT NULL AS has_results,
+                   job.started_at, job.level, job.seq"
     )
 }
 
@@ -239,6 +242,7 @@ fn in_claim_order(row: &PgRow, order: ClaimOrder) -> sqlx::Result<(Place, Claime
         max_attempts: row.try_get("max_attempts")?,
         timeout_seconds: row.try_get("timeout_seconds")?,
         suspect: losses > 0,
+        has_results: row.try_get("has_results")?,
         started_at: row.try_get("started_at")?,
     };
     let seq: i64 = row.try_get("seq")?;

@@ -183,7 +183,7 @@ async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<
     rows.iter()
         .map(|row| {
             let lease = Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? };
-            Ok((lease, row.try_get("has_dependents")?))
+            Ok((lease, row.try_get("is_noted")?))
         })
         .collect()
 }
@@ -221,7 +221,7 @@ const DONE_SQL: &str = "
         progress_fraction = CASE WHEN progress_at IS NULL THEN NULL ELSE 1 END
     FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS ended(id, epoch, result)
     WHERE job.id = ended.id AND job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
-    RETURNING job.id, job.lease_epoch, job.has_dependents";
+    RETURNING job.id, job.lease_epoch, job.has_dependents OR job.workflow_id IS NOT NULL AS is_noted";
 
 const OTHER_SQL: &str = "
     WITH ended AS (
@@ -251,10 +251,10 @@ const OTHER_SQL: &str = "
             finished_at = CASE WHEN next IN ('ERROR', 'CANCELLED') THEN now() END
         FROM decided
         WHERE job.id = decided.id
-        RETURNING job.id, job.lease_epoch, job.started_at, job.worker_id, job.has_dependents, decided.outcome,
-                  decided.error
+        RETURNING job.id, job.lease_epoch, job.started_at, job.worker_id,
+                  job.has_dependents OR job.workflow_id IS NOT NULL AS is_noted, decided.outcome, decided.error
     ), noted AS (
         INSERT INTO attempt (job_id, lease_epoch, started_at, ended_at, outcome, error, worker_id)
         SELECT id, lease_epoch, started_at, now(), outcome, error, worker_id FROM changed
     )
-    SELECT id, lease_epoch, has_dependents FROM changed";
+    SELECT id, lease_epoch, is_noted FROM changed";

@@ -11,8 +11,8 @@ use chrono::{TimeDelta, Utc};
 use sqlx::{PgPool, Row};
 use uuid::{Builder, Uuid};
 
-use super::Store;
 use super::dependency::IS_NEEDED;
+use super::{Store, workflow};
 use crate::config::Retention;
 use crate::error::{Error, Result};
 
@@ -47,9 +47,10 @@ const IS_OVER: &str = "id > $4 AND id < $5 AND finished_at < now() - make_interv
     AND (callback_url IS NULL
          OR NOT EXISTS (SELECT FROM callback_delivery WHERE job_id = job.id AND callback_delivery.status = 'WAITING'))";
 
-/// A key without a job whose time is over.
+/// A key without a job or workflow whose time is over.
 const KEY_IS_OVER: &str =
-    "expires_at < now() AND NOT EXISTS (SELECT FROM job WHERE job.id = submit_key.job_id)";
+    "expires_at < now() AND NOT EXISTS (SELECT FROM job WHERE job.id = submit_key.job_id)
+     AND NOT EXISTS (SELECT FROM workflow WHERE workflow.id = submit_key.job_id)";
 
 impl Store {
     /// What a prune would take now.
@@ -95,6 +96,7 @@ impl Store {
             while let Some(after) = last {
                 last = prune_jobs(&pool, &retention, after, &mut pruned).await.map_err(failed)?;
             }
+            workflow::prune(&pool, newest(&retention)).await.map_err(failed)?;
             while prune_keys(&pool, &mut pruned).await.map_err(failed)? == BATCH {}
             Ok(pruned)
         })

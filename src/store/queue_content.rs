@@ -24,7 +24,8 @@ impl StatusCounts {
         self.0.get(status as usize).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, status: JobStatus, count: i64) {
+    /// So many more in `status`.
+    pub(super) fn add(&mut self, status: JobStatus, count: i64) {
         if let Some(place) = self.0.get_mut(status as usize) {
             *place += count;
         }

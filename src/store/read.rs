@@ -137,6 +137,8 @@ pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
         callback_url: row.try_get("callback_url")?,
         waits_for: row.try_get("waits_for")?,
         has_dependents: row.try_get("has_dependents")?,
+        workflow_key: row.try_get("workflow_key")?,
+        results_as: row.try_get("results_as")?,
     })
 }
 

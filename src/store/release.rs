@@ -6,7 +6,8 @@
 //! process that dies between the two leaves the rows to others: nothing is ever looked for by a scan.
 //!
 //! Each step is one statement of at most [`CHILDREN`] dependencies, grouped per child, children locked in id order; the
-//! rest of a large fan-out is left to the next step, so nothing is locked for long. It runs in a task of the store as soon
+//! rest of a large fan-out is left to the next step, so nothing is locked for long. Between them payloads get their results
+//! ([`hand_down`]) and workflows come to their end ([`settle`]). It runs in a task of the store as soon
 //! as an end is written by this process, and by the upkeep of every process. Processes that do so at once share the
 //! work by skipping each other's rows; two last parents of one child meet in the child's row.
 
@@ -14,7 +15,7 @@ use sqlx::{PgPool, Row};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{Store, bounded};
+use super::{Store, bounded, hand_down, settle};
 use crate::error::{Error, Result};
 
 /// Ends of one step.
@@ -28,7 +29,8 @@ const CHILDREN: i64 = 1_000;
 /// has counted a dependency which is met here as not met, and must be heard.
 pub const RELEASE_SQL: &str = "
     WITH taken AS MATERIALIZED (
-        SELECT number, job_id, released_to FROM job_end
+        SELECT number, job_id, workflow_id, released_to FROM job_end
+        WHERE NOT released
         ORDER BY number
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -56,13 +58,15 @@ pub const RELEASE_SQL: &str = "
               SELECT child, 0, true FROM edge WHERE cancels AND status IN ('ERROR', 'CANCELLED')) AS each
         GROUP BY child
     ), held AS MATERIALIZED (
-        SELECT job.id, job.status, job.run_at, job.waits_for - affected.met AS waits_for, affected.cancelled
+        SELECT job.id, job.status, job.run_at, job.results_as, job.waits_for - affected.met AS waits_for, affected.cancelled
         FROM affected JOIN job ON job.id = affected.child
         ORDER BY job.id
         FOR NO KEY UPDATE OF job
     ), decided AS MATERIALIZED (
         SELECT id, waits_for,
-               CASE WHEN cancelled THEN 'CANCELLED' WHEN waits_for > 0 THEN 'BLOCKED'
+               CASE WHEN cancelled THEN 'CANCELLED'
+                    -- One that waits for results only gets them in a step of its own.
+                    WHEN waits_for > 0 OR results_as IS NOT NULL THEN 'BLOCKED'
                     WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END AS next
         FROM held WHERE status = 'BLOCKED'
     ), turn AS (
@@ -85,9 +89,13 @@ pub const RELEASE_SQL: &str = "
         WHERE (SELECT count(*) FROM edge) >= $2
         ORDER BY number DESC, child DESC
         LIMIT 1
+    ), complete AS MATERIALIZED (
+        SELECT number, workflow_id FROM taken WHERE number < COALESCE((SELECT number FROM last), number + 1)
     ), gone AS (
-        DELETE FROM job_end USING taken
-        WHERE job_end.number = taken.number AND taken.number < COALESCE((SELECT number FROM last), taken.number + 1)
+        DELETE FROM job_end USING complete WHERE job_end.number = complete.number AND complete.workflow_id IS NULL
+    ), handed_on AS (
+        UPDATE job_end SET released = true FROM complete
+        WHERE job_end.number = complete.number AND complete.workflow_id IS NOT NULL
     ), begun AS (
         UPDATE job_end SET released_to = last.child FROM last WHERE job_end.number = last.number
     )
@@ -151,7 +159,9 @@ async fn release_all(pool: &PgPool) -> sqlx::Result<Released> {
     let mut total = Released::default();
     loop {
         let step = bounded(release_step(pool)).await?;
-        if step.ends == 0 {
+        let handed_down = hand_down::step(pool).await?;
+        let settled = settle::step(pool).await?;
+        if step.ends == 0 && handed_down == 0 && settled == 0 {
             return Ok(total);
         }
         total.ends += step.ends;

@@ -22,6 +22,7 @@ impl Store {
         self.detached("retry a job", async move {
             loop {
                 if let Some(job) = make_ready(&pool, &viewer, id, priority).await? {
+                    store.releaser.wake();
                     return Ok(job);
                 }
                 let job = store.job(&viewer, id).await?.ok_or_else(|| Error::no_job(id))?;
@@ -69,7 +70,8 @@ async fn make_ready(
 /// the row, and subtracts from what was counted.
 pub(super) const AGAIN_SQL: &str = "
     UPDATE job
-    SET status = CASE WHEN again.waits_for > 0 THEN 'BLOCKED' ELSE 'PENDING' END, version = version + 1,
+    -- One that has yet to get results is BLOCKED until it has them, even if it waits for nothing else.
+    SET status = CASE WHEN again.waits_for > 0 OR again.awaits_results THEN 'BLOCKED' ELSE 'PENDING' END, version = version + 1,
         waits_for = again.waits_for, has_dependents = again.has_dependents, attempt = 0, losses = 0,
         priority = COALESCE($2, priority), level = COALESCE($2, priority), seq = again.seq,
         run_at = now(), finished_at = NULL, cancel_requested_at = NULL, start_before = NULL,
@@ -78,7 +80,8 @@ pub(super) const AGAIN_SQL: &str = "
                  CASE WHEN waits_for IS NOT NULL
                       THEN (SELECT count(*)::integer FROM dependency WHERE child = job.id AND NOT met) END AS waits_for,
                  has_dependents OR COALESCE((SELECT true FROM dependency WHERE parent = job.id LIMIT 1), false)
-                     AS has_dependents
-          FROM (SELECT id, waits_for, has_dependents FROM job WHERE id = ANY($1) ORDER BY id) AS job) AS again
+                     AS has_dependents,
+                 results_as IS NOT NULL AND NOT payload ? results_as AS awaits_results
+          FROM (SELECT id, waits_for, has_dependents, results_as, payload FROM job WHERE id = ANY($1) ORDER BY id) AS job) AS again
     WHERE job.id = again.id
     RETURNING job.*";

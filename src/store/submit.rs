@@ -26,7 +26,7 @@ use crate::job::submission::NewJob;
 use crate::job::viewer::Viewer;
 
 /// Days that an idempotency key is kept at least.
-const KEY_DAYS: i32 = 90;
+pub(super) const KEY_DAYS: i32 = 90;
 /// For how long a batch with an open outcome is sent again, and how long before each time. After a link fell silent each
 /// pooled connection costs two seconds until it is found dead.
 const RESEND_FOR: Duration = Duration::from_secs(40);
@@ -115,7 +115,7 @@ fn refused_with_the_batch() -> Error {
 }
 
 /// Runs `attempt` until its outcome is known.
-async fn settle<T, F>(attempt: impl Fn() -> F) -> Result<T>
+pub(super) async fn settle<T, F>(attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<T, Stopped>>,
 {
@@ -143,18 +143,18 @@ where
 }
 
 /// Why an insert did not come to its end.
-enum Stopped {
+pub(super) enum Stopped {
     /// A rule says no; nothing was written.
     Refused(Error),
     /// The database failed; `sent` tells whether a commit may have been on its way.
     Sql { source: sqlx::Error, sent: bool },
 }
 
-fn not_sent(source: sqlx::Error) -> Stopped {
+pub(super) fn not_sent(source: sqlx::Error) -> Stopped {
     Stopped::Sql { source, sent: false }
 }
 
-fn sent(source: sqlx::Error) -> Stopped {
+pub(super) fn sent(source: sqlx::Error) -> Stopped {
     Stopped::Sql { source, sent: true }
 }
 
@@ -193,14 +193,10 @@ async fn insert_all_or_none(pool: &PgPool, batch: &[NewJob]) -> std::result::Res
     for (index, new_job) in batch.iter().enumerate() {
         let answer = match inserted.remove(&new_job.id) {
             // Only now: a repeated submit gets its first job, whatever has become of that one's parents.
-            Some(row) => {
-                parents.check(new_job).map(|()| created(new_job, row)).map_err(|error| match error {
-                    Error::InvalidInput { field, problem } => {
-                        Error::InvalidInput { field: format!("[{index}].{field}"), problem }
-                    }
-                    other => other,
-                })
-            }
+            Some(row) => parents
+                .check(new_job)
+                .map(|()| created(new_job, row))
+                .map_err(|error| error.below(&format!("[{index}]"))),
             None => winner(&mut transaction, new_job).await.map_err(not_sent)?,
         };
         // Leaving here drops the transaction, which rolls back.
@@ -233,11 +229,11 @@ pub(super) async fn insert(
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[],
                                   $7::text[], $8::smallint[], $9::smallint[], $10::integer[], $11::timestamptz[],
                                   $12::text[], $13::bytea[], $15::uuid[], $16::timestamptz[], $17::text[],
-                                  $18::integer[], $19::boolean[])
+                                  $18::integer[], $19::boolean[], $20::uuid[], $21::text[], $22::text[])
                  WITH ORDINALITY
                  AS i(id, client_id, request_id, keyed, kind, queue, display_name, priority, max_attempts,
                       timeout_seconds, run_at, payload, payload_hash, named_id, start_before, callback_url,
-                      waits_for, has_dependents, position)
+                      waits_for, has_dependents, workflow_id, workflow_key, results_as, position)
          ), key AS (
              -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
              -- waits for a transaction that holds the same key, and goes on when that one rolls back.
@@ -254,10 +250,11 @@ pub(super) async fn insert(
              RETURNING job_id
          )
          INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
-                          timeout_seconds, payload, start_before, callback_url, waits_for, has_dependents, status,
-                          run_at)
+                          timeout_seconds, payload, start_before, callback_url, waits_for, has_dependents, workflow_id,
+                          workflow_key, results_as, status, run_at)
          SELECT id, client_id, request_id, kind, queue, display_name, priority, priority, max_attempts,
-                timeout_seconds, payload::jsonb, start_before, callback_url, waits_for, has_dependents,
+                timeout_seconds, payload::jsonb, start_before, callback_url, waits_for, has_dependents, workflow_id,
+                workflow_key, results_as,
                 CASE WHEN waits_for > 0 THEN 'BLOCKED' WHEN run_at > now() THEN 'SCHEDULED' ELSE 'PENDING' END,
                 GREATEST(run_at, now())
          FROM input
@@ -286,6 +283,9 @@ pub(super) async fn insert(
     .bind(column(batch, |new_job| new_job.callback_url.as_deref()))
     .bind(column(batch, |new_job| parents.waits_for(new_job)))
     .bind(column(batch, |new_job| new_job.has_dependents))
+    .bind(column(batch, |new_job| new_job.workflow.as_ref().map(|part| part.id)))
+    .bind(column(batch, |new_job| new_job.workflow.as_ref().map(|part| part.key.as_str())))
+    .bind(column(batch, |new_job| new_job.workflow.as_ref().and_then(|part| part.results_as.as_deref())))
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -327,7 +327,7 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         losses: 0,
         timeout_seconds: new_job.timeout_seconds,
         worker_id: None,
-        workflow_id: None,
+        workflow_id: new_job.workflow.as_ref().map(|part| part.id),
         created_at: row.created_at,
         run_at: row.run_at,
         started_at: None,
@@ -337,6 +337,8 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         callback_url: new_job.callback_url.clone(),
         waits_for: row.waits_for,
         has_dependents: new_job.has_dependents,
+        workflow_key: new_job.workflow.as_ref().map(|part| part.key.clone()),
+        results_as: new_job.workflow.as_ref().and_then(|part| part.results_as.clone()),
     };
     Submitted { job, created: true }
 }
@@ -373,6 +375,8 @@ async fn winner(connection: &mut PgConnection, new_job: &NewJob) -> sqlx::Result
     let (job_id, kind): (Uuid, String) = (key.try_get("job_id")?, key.try_get("kind")?);
     let hash: Vec<u8> = key.try_get("payload_hash")?;
     Ok(match read::by_ids_with(connection, &submitter, &[job_id]).await?.pop() {
+        // A workflow's, which is still there perhaps.
+        None if kind == super::workflow::KEY_KIND => Err(Error::IdempotencyConflict { job_id }),
         None => Err(Error::JobGone { job_id, kind }),
         Some(job) if kind == new_job.kind && hash == new_job.payload_hash => {
             Ok(Submitted { created: job.id == new_job.id, job })

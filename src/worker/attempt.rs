@@ -21,7 +21,7 @@ use super::stop::StopReason;
 use crate::config::{Backoff, Kind};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
-use crate::job::outcome::{json_bytes, misfit};
+use crate::job::outcome::{json_bytes, misfit, unfit};
 use crate::store::finish::AttemptEnd;
 use crate::store::progress::Progress;
 
@@ -47,6 +47,10 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
             return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
+    let unfit = Some(&payload).filter(|_| held.job.has_results).and_then(|payload| unfit(kind, payload));
+    if let Some(failure) = unfit {
+        return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
+    }
     let log = JobLog::default();
     let context = Context {
         job_id: held.job.lease.job_id,

@@ -129,6 +129,7 @@ mod tests {
             max_attempts: 5,
             timeout_seconds: 300,
             suspect,
+            has_results: false,
             started_at: chrono::Utc::now(),
         }
     }

@@ -238,7 +238,7 @@ async fn a_step_of_a_bulk_change_starts_behind_the_one_before_it() {
     let db = TestDb::new().await;
     backlog(&db, 50_000, 2).await;
     for (action, _) in ACTIONS {
-        let explain = format!("EXPLAIN (COSTS OFF) {}", step_sql(&ANYONE, action));
+        let explain = format!("EXPLAIN (COSTS OFF) {}", step_sql(&ANYONE, &JobFilter::default(), action));
         let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
             .bind(None::<Vec<Uuid>>)
             .bind(None::<Vec<String>>)

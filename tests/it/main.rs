@@ -37,3 +37,4 @@ mod submitting;
 mod tenants;
 mod transitions;
 mod watching;
+mod workflows;
