@@ -5,6 +5,7 @@
 //! | `/graphql` | POST and GET, answered at once or as a stream of events; WebSockets that speak `graphql-transport-ws` |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while requests can be served, else 503 with a reason |
+//! | `/metrics` | figures for Prometheus; for operators |
 //! | `/` | a line that names the above |
 //!
 //! A shutdown shows at once in `/readyz`; sockets are closed with 1012, requests in flight finish, bounded by
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod peer;
 
 mod connections;
+mod metrics;
 mod patient_stream;
 mod protective_headers;
 mod tls;
@@ -117,6 +119,7 @@ pub fn router(state: HttpState) -> Router {
     let api = Router::new()
         .route("/", get(root))
         .route("/graphql", any(graphql_endpoint))
+        .route("/metrics", get(metrics::metrics))
         .with_state(state.clone());
     api.merge(health_router(state))
 }

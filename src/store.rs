@@ -114,6 +114,23 @@ impl Store {
         &self.pool
     }
 
+    /// What each group of writes has done.
+    pub fn groups(&self) -> [group::GroupFigures; 4] {
+        [self.submits.figures(), self.ends.figures(), self.progress.figures(), self.logs.figures()]
+    }
+
+    /// The pools: what each is for, its connections, and how many of them are idle.
+    pub fn pools(&self) -> [(&'static str, u64, u64); 2] {
+        let figures = |pool: &PgPool| (u64::from(pool.size()), pool.num_idle() as u64);
+        let ((reads, idle_reads), (work, idle_work)) = (figures(&self.pool), figures(&self.work));
+        [("reads", reads, idle_reads), ("work", work, idle_work)]
+    }
+
+    /// Writers and writes that run.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Waits until everything that was handed over is written. Call it once nobody submits any more: a clone that is
     /// left somewhere keeps the writers waiting for more, which is given up after ten seconds.
     pub async fn close(self) {

@@ -4,6 +4,7 @@
 //! is looked at by the one who dials. Redirects are not followed, no proxy is asked, the receiver's answer is read no
 //! further than its head. A process without a secret sends nothing and leaves it to others.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,7 @@ impl Sender {
             .pool_max_idle_per_host(0)
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
-            .dns_resolver(Arc::new(PublicResolver(callbacks.clone())))
+            .dns_resolver(Arc::new(PublicResolver { callbacks: callbacks.clone(), lookup: SystemLookup }))
             .user_agent(concat!("jobql/", env!("CARGO_PKG_VERSION")))
             .build();
         match client {
@@ -188,22 +189,124 @@ impl Message {
     }
 }
 
-/// Gives those addresses of a name that are public; all of them for a host that is listed.
-struct PublicResolver(Arc<Callbacks>);
+/// Gives those addresses of a name that are public; all of them for a host that is listed. Who dials asks it each time, and
+/// dials what it gave: a name that leads elsewhere at the second look is looked at a second time.
+struct PublicResolver<L = SystemLookup> {
+    callbacks: Arc<Callbacks>,
+    lookup: L,
+}
 
-impl Resolve for PublicResolver {
+/// Asks the system for the addresses of a name.
+#[derive(Clone, Copy)]
+struct SystemLookup;
+
+/// What leads from a name to addresses.
+trait Lookup: Clone + Send + Sync + 'static {
+    fn addresses(&self, host: String) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
+}
+
+impl Lookup for SystemLookup {
+    async fn addresses(&self, host: String) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.collect())
+    }
+}
+
+impl<L: Lookup> Resolve for PublicResolver<L> {
     fn resolve(&self, name: Name) -> Resolving {
-        let callbacks = self.0.clone();
+        let (callbacks, lookup) = (self.callbacks.clone(), self.lookup.clone());
         Box::pin(async move {
-            let host = name.as_str();
-            let is_listed = is_listed(host, &callbacks);
-            let found = tokio::net::lookup_host((host, 0)).await?;
+            let host = name.as_str().to_owned();
+            let is_listed = is_listed(&host, &callbacks);
+            let found = lookup.addresses(host).await?;
             let allowed: Vec<SocketAddr> =
-                found.filter(|address| is_listed || is_public(address.ip())).collect();
+                found.into_iter().filter(|address| is_listed || is_public(address.ip())).collect();
             if allowed.is_empty() {
                 return Err("the name leads to no public address".into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A server of names that answers differently each time.
+    #[derive(Clone)]
+    struct Rebinding(Arc<Mutex<Vec<Vec<&'static str>>>>);
+
+    impl Lookup for Rebinding {
+        async fn addresses(&self, _host: String) -> std::io::Result<Vec<SocketAddr>> {
+            let answer = self.0.lock().unwrap().remove(0);
+            Ok(answer.into_iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect())
+        }
+    }
+
+    async fn resolved(hosts: &[&str], answers: &[&[&'static str]]) -> Vec<Option<Vec<String>>> {
+        let callbacks =
+            Callbacks { hosts: hosts.iter().map(|&host| host.to_owned()).collect(), ..Callbacks::default() };
+        let answers: Vec<Vec<&str>> = answers.iter().map(|answer| answer.to_vec()).collect();
+        let count = answers.len();
+        let lookup = Rebinding(Arc::new(Mutex::new(answers)));
+        let resolver = PublicResolver { callbacks: Arc::new(callbacks), lookup };
+        let mut given = Vec::new();
+        for _ in 0..count {
+            let addresses = resolver.resolve("hook.example".parse().unwrap()).await.ok();
+            given.push(addresses.map(|found| found.map(|address| address.ip().to_string()).collect()));
+        }
+        given
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_at_each_time_and_gives_public_addresses_only() {
+        let public = Some(vec!["93.184.215.14".to_owned()]);
+        let answers: [&[&str]; 4] =
+            [&["93.184.215.14"], &["127.0.0.1"], &["10.0.0.1", "93.184.215.14"], &["93.184.215.14"]];
+        assert_eq!(resolved(&[], &answers).await, [public.clone(), None, public.clone(), public]);
+    }
+
+    #[tokio::test]
+    async fn no_way_around_leads_inside() {
+        for inside in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "127.255.255.254",
+            "10.1.2.3",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2002:a00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "100::1",
+        ] {
+            assert_eq!(resolved(&[], &[&[inside]]).await, [None], "{inside}");
+            let listed = resolved(&["hook.example"], &[&[inside]]).await;
+            assert_eq!(listed.len(), 1);
+            assert!(listed[0].is_some(), "{inside}: a host that is listed may be anywhere");
+        }
     }
 }

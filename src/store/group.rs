@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -30,11 +31,34 @@ type Waiting<I, O> = (I, Answer<O>);
 pub struct GroupWriter<I, O> {
     operation: &'static str,
     sender: mpsc::Sender<Waiting<I, O>>,
+    counts: Arc<Counts>,
+}
+
+/// What a group has done since it was started.
+#[derive(Default)]
+struct Counts {
+    rows: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// The figures of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupFigures {
+    /// `submit`, `finish`, …
+    pub operation: &'static str,
+    /// Rows that wait for their turn.
+    pub waiting: u64,
+    /// Rows that may.
+    pub capacity: u64,
+    /// Rows that were handed to the database.
+    pub rows: u64,
+    /// Statements that they went with.
+    pub commits: u64,
 }
 
 impl<I, O> Clone for GroupWriter<I, O> {
     fn clone(&self) -> Self {
-        GroupWriter { operation: self.operation, sender: self.sender.clone() }
+        GroupWriter { operation: self.operation, sender: self.sender.clone(), counts: self.counts.clone() }
     }
 }
 
@@ -59,12 +83,16 @@ impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
     {
         let (sender, receiver) = mpsc::channel(CAPACITY);
         let receiver = Arc::new(Mutex::new(receiver));
+        let counts = Arc::<Counts>::default();
         for _ in 0..spec.writers {
             let (receiver, pool, commit) = (receiver.clone(), pool.clone(), spec.commit.clone());
+            let counts = counts.clone();
             tasks.spawn(async move {
                 while let Some(batch) = next_batch(&receiver).await {
                     for part in split_by_weight(batch, spec.weigh) {
                         let (rows, answers): (Vec<I>, Vec<Answer<O>>) = part.into_iter().unzip();
+                        counts.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                        counts.commits.fetch_add(1, Ordering::Relaxed);
                         let outcomes = commit(pool.clone(), rows).await;
                         for (answer, outcome) in answers.into_iter().zip(outcomes) {
                             // The caller may have gone away; its row is written all the same.
@@ -74,7 +102,18 @@ impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
                 }
             });
         }
-        GroupWriter { operation: spec.operation, sender }
+        GroupWriter { operation: spec.operation, sender, counts }
+    }
+
+    /// What it has done, and how much waits.
+    pub fn figures(&self) -> GroupFigures {
+        GroupFigures {
+            operation: self.operation,
+            waiting: (CAPACITY - self.sender.capacity().min(CAPACITY)) as u64,
+            capacity: CAPACITY as u64,
+            rows: self.counts.rows.load(Ordering::Relaxed),
+            commits: self.counts.commits.load(Ordering::Relaxed),
+        }
     }
 
     /// Hands a row over and waits for its commit.

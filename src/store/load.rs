@@ -93,6 +93,24 @@ impl Store {
         .await
     }
 
+    /// The last sample, by kind; at most some hundred kinds.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn last_load(&self) -> Result<Vec<Load>> {
+        let rows = sqlx::query(
+            "SELECT at AS bucket, kind, pending, scheduled, running, pending + scheduled + running AS total
+             FROM job_load
+             WHERE at = (SELECT max(at) FROM job_load)
+             ORDER BY kind
+             LIMIT 1000",
+        );
+        rows.fetch_all(&self.pool)
+            .await
+            .and_then(|rows| rows.iter().map(load).collect())
+            .map_err(|source| Error::database("read the load", source))
+    }
+
     /// Samples by time, then by kind.
     ///
     /// # Errors

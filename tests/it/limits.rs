@@ -169,3 +169,29 @@ async fn a_client_whose_queue_is_full_is_told_so_until_there_is_room() {
     let refused = again.store.admit(&client, limit, std::slice::from_ref(&new_job)).await;
     assert!(matches!(refused, Err(Error::QueueFull { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn every_limit_that_was_met_is_counted_and_metrics_are_well_formed() {
+    let (_db, process) = behind_a_proxy(&["--requests-per-second", "1", "--request-burst", "1"]).await;
+    assert_eq!(ask_from(&process, ALICE).await.0, 200);
+    assert_eq!(ask_from(&process, ALICE).await.0, 429);
+    process.submit("echo", json!({})).await;
+    let answer = reqwest::get(process.url.replace("/graphql", "/metrics")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let text = answer.text().await.expect("text");
+    for line in [
+        "jobql_limit_refusals_total{limit=\"requests\"} 1",
+        "jobql_limit_refusals_total{limit=\"sockets\"} 0",
+        "jobql_limit_accounts 1",
+        "jobql_group_rows_total{group=\"submit\"} 1",
+        "jobql_group_commits_total{group=\"submit\"} 1",
+        "jobql_group_waiting{group=\"submit\"} 0",
+        "jobql_database_away 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+    }
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(name.starts_with("jobql_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+}

@@ -32,9 +32,14 @@ pub struct Process {
 impl Process {
     /// `jobql serve` on a port of its own, ready to answer.
     pub async fn serve(database_url: &str, arguments: &[&str]) -> Process {
+        Process::serve_with(database_url, arguments, &[]).await
+    }
+
+    /// The same with these variables.
+    pub async fn serve_with(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend(arguments);
-        let mut process = Process::start(database_url, &all);
+        let mut process = Process::start_with(database_url, &all, environment);
         let stdout = process.child.stdout.take().expect("standard output");
         let mut lines = BufReader::new(stdout).lines();
         let url = deadline("the API's address", async {
@@ -62,6 +67,11 @@ impl Process {
 
     /// Any command.
     pub fn start(database_url: &str, arguments: &[&str]) -> Process {
+        Process::start_with(database_url, arguments, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -71,6 +81,7 @@ impl Process {
             .env("JOBQL_DATABASE_URL", database_url)
             .env("RUST_LOG", "info,jobql=debug")
             .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("a log file"))
