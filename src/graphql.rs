@@ -25,6 +25,7 @@ pub mod job_load;
 pub mod job_log;
 pub mod job_progress;
 pub mod job_status;
+pub mod job_throughput;
 pub mod lease;
 pub mod log_line_input;
 pub mod node;

@@ -26,6 +26,7 @@ pub struct Loaders {
     store: Store,
     viewer: Viewer,
     attempts: OnceLock<DataLoader<AttemptLoader>>,
+    held_jobs: OnceLock<DataLoader<HeldJobsLoader>>,
     positions: OnceLock<DataLoader<PositionLoader>>,
     queue_content: OnceLock<DataLoader<QueueContentLoader>>,
     live_workers: OnceLock<DataLoader<LiveWorkersLoader>>,
@@ -43,6 +44,7 @@ impl Loaders {
             store,
             viewer,
             attempts: OnceLock::new(),
+            held_jobs: OnceLock::new(),
             positions: OnceLock::new(),
             queue_content: OnceLock::new(),
             live_workers: OnceLock::new(),
@@ -63,6 +65,17 @@ impl Loaders {
             data_loader(AttemptLoader { store: self.store.clone(), viewer: self.viewer.clone() })
         });
         Ok(loader.load_one(job_id).await?.unwrap_or_default())
+    }
+
+    /// The jobs that the worker holds, oldest first; of many the first.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub async fn held_jobs(&self, worker_id: Uuid) -> Result<Vec<job::Model>> {
+        let loader = self.held_jobs.get_or_init(|| {
+            data_loader(HeldJobsLoader { store: self.store.clone(), viewer: self.viewer.clone() })
+        });
+        Ok(loader.load_one(worker_id).await?.unwrap_or_default())
     }
 
     /// The job's position; none when there is no such job.
@@ -168,6 +181,26 @@ impl Loader<Uuid> for AttemptLoader {
             by_job.entry(attempt.job_id).or_default().push(attempt);
         }
         Ok(by_job)
+    }
+}
+
+struct HeldJobsLoader {
+    store: Store,
+    viewer: Viewer,
+}
+
+impl Loader<Uuid> for HeldJobsLoader {
+    type Value = Vec<job::Model>;
+    type Error = Error;
+
+    async fn load(&self, worker_ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<job::Model>>> {
+        let mut by_worker: HashMap<Uuid, Vec<job::Model>> = HashMap::new();
+        for job in self.store.held_jobs(&self.viewer, worker_ids).await? {
+            if let Some(worker_id) = job.worker_id {
+                by_worker.entry(worker_id).or_default().push(job);
+            }
+        }
+        Ok(by_worker)
     }
 }
 

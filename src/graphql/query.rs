@@ -9,6 +9,7 @@ use super::job_connection::{JobConnection, Paging, page_complexity};
 use super::job_kind::JobKind;
 use super::job_load::JobLoad;
 use super::job_status::JobStatus;
+use super::job_throughput::JobThroughput;
 use super::node::Node;
 use super::queue::Queue;
 use super::queue_position::QueuePosition;
@@ -164,24 +165,27 @@ impl Query {
         #[graphql(desc = "Length of a bucket, 60 to 2678400; 60 when omitted.")] bucket_seconds: Option<i32>,
     ) -> Result<Vec<JobLoad>> {
         argument::for_operators(ctx.data::<Viewer>()?, "jobLoads")?;
-        let (from, to) = (from.instant("from")?, to.instant("to")?);
-        if to < from || to - from > MAX_LOAD_SPAN {
-            return Err(Error::invalid("to", "does not lie within 31 days after from").into());
-        }
-        let request = LoadRequest {
-            from,
-            to,
-            kinds: argument::names_filter("kinds", kinds)?,
-            bucket_seconds: in_range("bucketSeconds", bucket_seconds, 60, 2_678_400, 60)?,
-            limit: MAX_LOADS + 1,
-        };
+        let request = load_request(from, to, kinds, bucket_seconds)?;
         let loads = ctx.data::<Parts>()?.store.loads(&request).await?;
-        if loads.len() as i64 > MAX_LOADS {
-            let problem =
-                "gives more than 2,000 samples; a longer bucket, fewer kinds or a shorter time give fewer";
-            return Err(Error::invalid("bucketSeconds", problem).into());
-        }
+        few_samples(loads.len())?;
         Ok(loads.into_iter().map(JobLoad::from).collect())
+    }
+
+    /// What workers got done, by time: for each minute, or bucket, and kind the attempts that ended. It is kept for a
+    /// day; at most 31 days and 2,000 samples an answer, else BAD_USER_INPUT. For operators.
+    async fn job_throughput(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "From this instant on.")] from: DateTime,
+        #[graphql(desc = "Before this instant.")] to: DateTime,
+        #[graphql(desc = "Of these kinds only.")] kinds: Option<Vec<String>>,
+        #[graphql(desc = "Length of a bucket, 60 to 2678400; 60 when omitted.")] bucket_seconds: Option<i32>,
+    ) -> Result<Vec<JobThroughput>> {
+        argument::for_operators(ctx.data::<Viewer>()?, "jobThroughput")?;
+        let request = load_request(from, to, kinds, bucket_seconds)?;
+        let done = ctx.data::<Parts>()?.store.throughput(&request).await?;
+        few_samples(done.len())?;
+        Ok(done.into_iter().map(JobThroughput::from).collect())
     }
 
     /// The workers that are registered, oldest first, and those that were lost in the last hour. For operators.
@@ -213,4 +217,32 @@ pub async fn known_queues(ctx: &Context<'_>) -> Result<Vec<entity::queue::Model>
 /// The queues of the configured kinds.
 pub fn configured_queues(parts: &Parts) -> Vec<String> {
     parts.config.kinds.queues().into_iter().map(str::to_owned).collect()
+}
+
+fn load_request(
+    from: DateTime,
+    to: DateTime,
+    kinds: Option<Vec<String>>,
+    bucket_seconds: Option<i32>,
+) -> Result<LoadRequest> {
+    let (from, to) = (from.instant("from")?, to.instant("to")?);
+    if to < from || to - from > MAX_LOAD_SPAN {
+        return Err(Error::invalid("to", "does not lie within 31 days after from").into());
+    }
+    Ok(LoadRequest {
+        from,
+        to,
+        kinds: argument::names_filter("kinds", kinds)?,
+        bucket_seconds: in_range("bucketSeconds", bucket_seconds, 60, 2_678_400, 60)?,
+        limit: MAX_LOADS + 1,
+    })
+}
+
+fn few_samples(samples: usize) -> Result<()> {
+    if samples as i64 > MAX_LOADS {
+        let problem =
+            "gives more than 2,000 samples; a longer bucket, fewer kinds or a shorter time give fewer";
+        return Err(Error::invalid("bucketSeconds", problem).into());
+    }
+    Ok(())
 }

@@ -1,14 +1,20 @@
 //! The type `Worker` and the enum `WorkerState`.
 
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
+use uuid::Uuid;
 
 use super::date_time::DateTime;
+use super::job::Job;
+use super::loaders::Loaders;
 use super::queue_position::int;
-use crate::store::worker::{SeenWorker, State};
+use crate::store::worker::{MOST_HELD_SHOWN, SeenWorker, State};
 
 /// A process that runs jobs, or a worker over the API.
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(complex)]
 pub struct Worker {
+    #[graphql(skip)]
+    uuid: Uuid,
     /// Fresh per start of the process, or per registration of a worker over the API.
     #[graphql(complexity = 0)]
     id: ID,
@@ -38,6 +44,16 @@ pub struct Worker {
     state: WorkerState,
 }
 
+#[ComplexObject]
+impl Worker {
+    /// The jobs that it holds, oldest first, at most 50.
+    #[graphql(complexity = "MOST_HELD_SHOWN as usize * (child_complexity + 1)")]
+    async fn jobs(&self, ctx: &Context<'_>) -> Result<Vec<Job>> {
+        let held = ctx.data::<Loaders>()?.held_jobs(self.uuid).await?;
+        Ok(held.into_iter().map(Job::from).collect())
+    }
+}
+
 /// Whether a worker takes jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(remote = "State")]
@@ -53,6 +69,7 @@ pub enum WorkerState {
 impl From<SeenWorker> for Worker {
     fn from(seen: SeenWorker) -> Worker {
         Worker {
+            uuid: seen.worker.id,
             id: seen.worker.id.into(),
             name: seen.worker.name,
             queues: seen.worker.queues,

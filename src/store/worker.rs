@@ -1,12 +1,16 @@
 //! The rows of worker processes: registered under a fresh id per boot, kept alive by the heartbeat.
 
-use entity::worker;
+use entity::{job, worker};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, read, sight};
 use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
+
+/// Jobs of one worker that are shown.
+pub const MOST_HELD_SHOWN: i64 = 50;
 
 /// A worker process that introduces itself.
 #[derive(Clone, Debug)]
@@ -67,6 +71,30 @@ impl Store {
             .map(seen)
             .collect::<sqlx::Result<_>>()
             .map_err(|source| Error::database("read workers", source))
+    }
+
+    /// What these workers hold, oldest first, of each at most [`MOST_HELD_SHOWN`].
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn held_jobs(&self, viewer: &Viewer, worker_ids: &[Uuid]) -> Result<Vec<job::Model>> {
+        let sql = format!(
+            "SELECT held.* FROM unnest($1::uuid[]) AS holder (id) CROSS JOIN LATERAL (
+                 SELECT job.* FROM job
+                 WHERE status = 'RUNNING' AND worker_id = holder.id AND {}
+                 ORDER BY job.id LIMIT $2
+             ) AS held
+             ORDER BY held.id",
+            sight::sees(viewer, 3)
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(worker_ids)
+            .bind(MOST_HELD_SHOWN)
+            .bind(sight::bound(viewer))
+            .fetch_all(&self.pool)
+            .await
+            .and_then(|rows| rows.iter().map(read::job).collect())
+            .map_err(|source| Error::database("read what workers hold", source))
     }
 
     /// Registers a worker; its lease starts now.

@@ -280,3 +280,37 @@ async fn workers_report_how_long_attempts_took() {
     .await;
     assert!((0.6..3.0).contains(&seconds), "{seconds} for {jobs}");
 }
+
+#[tokio::test]
+async fn what_workers_hold_and_have_done_is_told_over_the_api() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "2"]).await;
+    let held = server.submit("sleep", json!({"seconds": 60})).await;
+    let holding = eventually("a worker holds it", SOON, async || {
+        let data = server.data("{ workers { running jobs { id status } } }", json!({})).await;
+        (data["workers"][0]["jobs"] != json!([])).then_some(data)
+    })
+    .await;
+    assert_eq!(
+        holding["workers"],
+        json!([{"running": 1, "jobs": [{"id": held, "status": "RUNNING"}]}]),
+        "what it holds, and nothing else"
+    );
+    for _ in 0..3 {
+        server.submit("echo", json!({})).await;
+    }
+    let now = Utc::now();
+    let span = |days| json!({"from": now - TimeDelta::days(days), "to": now + TimeDelta::minutes(2)});
+    let query = "query ($from: DateTime!, $to: DateTime!) {
+        jobThroughput(from: $from, to: $to, bucketSeconds: 3600) { kind attempts seconds } }";
+    eventually("three attempts are told", SOON, async || {
+        let done = server.data(query, span(1)).await["jobThroughput"].take();
+        // The hour may have ended in between.
+        let attempts: i64 = done.as_array()?.iter().filter_map(|each| each["attempts"].as_i64()).sum();
+        let only_echo = done.as_array()?.iter().all(|each| each["kind"] == "echo");
+        (only_echo && attempts == 3).then_some(())
+    })
+    .await;
+    let refused = server.ask(query, span(32)).await;
+    assert_eq!(refused["errors"][0]["extensions"]["field"], "to");
+}
