@@ -6,7 +6,7 @@ APT_GET ?= apt-get
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance bench bench-smoke check fmt lint deny packages
+.PHONY: help run test conformance web web-check browser screenshots bench bench-smoke check fmt lint deny packages
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,9 @@ run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
 test: packages ## Everything that must hold before a change goes in
 	$(MAKE) fmt lint
 	RUST_TEST_THREADS=6 $(CARGO) test --workspace --locked
+	$(MAKE) web-check
 	$(MAKE) conformance
+	$(MAKE) browser
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  $(MAKE) deny; \
 	else \
@@ -65,6 +67,30 @@ bench-smoke: packages ## Run every benchmark once at a tiny size, with the peers
 	$(CARGO) build --locked --bin jobql
 	python3 benches/run.py --smoke --jobql $${CARGO_TARGET_DIR:-target}/debug/jobql --results $${CARGO_TARGET_DIR:-target}/bench/smoke.json
 
+WEB_INSTALLED := web/node_modules/.package-lock.json
+$(WEB_INSTALLED): web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web: packages $(WEB_INSTALLED) ## Build the web pages into web/dist, which is committed and embedded
+	cd web && npm run --silent pack
+
+web-check: packages $(WEB_INSTALLED) ## Is web/dist what web/ builds?
+	cd web && npm run --silent verify
+
+BROWSER_INSTALLED := tests/browser/node_modules/.package-lock.json
+$(BROWSER_INSTALLED): tests/browser/package-lock.json
+	cd tests/browser && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+browser: packages $(BROWSER_INSTALLED) ## The web pages in Chromium, with the network blocked
+	$(CARGO) build --locked --bins
+	node tests/browser/run.mjs
+
+screenshots: packages $(BROWSER_INSTALLED) ## Take the pictures in docs/screenshots anew
+	$(CARGO) build --locked --bins
+	node tests/browser/screenshots.mjs
+
 check: ## The quick loop: format, lints and the tests without a database
 	$(MAKE) fmt lint
 	$(CARGO) test --workspace --locked --lib --quiet
@@ -80,7 +106,7 @@ deny: ## Licences, bans and sources of the dependencies (cargo install cargo-den
 
 # Debian's PostgreSQL package may start a server of its own on port 5432, where there is an init system. jobql uses
 # only its programs and opens no database port, so the two do not meet.
-packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, curl and a C compiler, those that are missing
+packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, Chromium, curl and a C compiler, those that are missing
 	@missing=""; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	  || missing="$$missing postgresql"; \
@@ -88,6 +114,8 @@ packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, curl and 
 	[ -x /usr/bin/python3 ] || [ -x /usr/local/bin/python3 ] || missing="$$missing python3"; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
 	python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || missing="$$missing chromium"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	[ -z "$$missing" ] && exit 0; \

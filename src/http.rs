@@ -6,7 +6,7 @@
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while requests can be served, else 503 with a reason |
 //! | `/metrics` | figures for Prometheus; for operators |
-//! | `/` | a line that names the above |
+//! | `/ui/…`, `/graphiql` | the dashboard and GraphiQL; `/` leads to the dashboard |
 //!
 //! A shutdown shows at once in `/readyz`; sockets are closed with 1012, requests in flight finish, bounded by
 //! [`DRAIN`]. Mutations run to their end even when their client has gone.
@@ -23,6 +23,7 @@ pub mod event_stream;
 pub mod multipart;
 
 pub mod health;
+pub mod pages;
 
 pub mod answer;
 pub mod execution;
@@ -117,11 +118,10 @@ impl HttpState {
 /// All paths.
 pub fn router(state: HttpState) -> Router {
     let api = Router::new()
-        .route("/", get(root))
         .route("/graphql", any(graphql_endpoint))
         .route("/metrics", get(metrics::metrics))
         .with_state(state.clone());
-    api.merge(health_router(state))
+    api.merge(pages::router()).merge(health_router(state))
 }
 
 /// Health only, for a process that works and serves no API.
@@ -153,11 +153,6 @@ pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shut
     if tokio::time::timeout(GOODBYE, tasks.wait()).await.is_err() {
         tracing::warn!(http.tasks = tasks.len(), "sockets or mutations were given up at shutdown");
     }
-}
-
-async fn root() -> &'static str {
-    "jobql\n\nGraphQL: /graphql (POST, GET, text/event-stream, multipart/mixed, and WebSocket with \
-     graphql-transport-ws)\nHealth: /healthz, /readyz\n"
 }
 
 async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> Response {

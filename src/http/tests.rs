@@ -341,7 +341,8 @@ async fn health_tells_life_from_readiness() {
     let ready = reqwest::get(server.url("/readyz")).await.unwrap();
     assert_eq!(ready.status(), 503);
     assert_eq!(ready.json::<Value>().await.unwrap()["reason"], "the database does not answer");
-    assert!(reqwest::get(server.url("/")).await.unwrap().text().await.unwrap().contains("/graphql"));
+    // It leads to the dashboard.
+    assert!(reqwest::get(server.url("/")).await.unwrap().text().await.unwrap().contains("/ui/assets/"));
 }
 
 #[tokio::test]

@@ -1,0 +1,26 @@
+// The API beside the browser: what the tests set up, and what they compare with.
+
+export async function ask(server, query, variables = {}, token = null) {
+  const headers = { 'content-type': 'application/json' };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const response = await fetch(server.url, { method: 'POST', headers, body: JSON.stringify({ query, variables }) });
+  const { data, errors } = await response.json();
+  if (errors) throw new Error(JSON.stringify(errors));
+  return data;
+}
+
+const SUBMIT = 'mutation ($inputs: [SubmitJobInput!]!) { submitJobs(inputs: $inputs) { job { id } } }';
+
+/** Submits them, oldest first, and gives their ids. */
+export async function submit(server, inputs, token = null) {
+  const ids = [];
+  for (let start = 0; start < inputs.length; start += 1_000) {
+    const { submitJobs } = await ask(server, SUBMIT, { inputs: inputs.slice(start, start + 1_000) }, token);
+    ids.push(...submitJobs.map(({ job }) => job.id));
+  }
+  return ids;
+}
+
+export function wait(server, id, token = null) {
+  return ask(server, 'query ($id: ID!) { job(id: $id, waitSeconds: 25) { status version } }', { id }, token);
+}

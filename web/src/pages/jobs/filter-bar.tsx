@@ -1,0 +1,87 @@
+import { useSignal } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
+import { KindsDocument } from '../../api/generated';
+import { useQuery } from '../../api/hooks';
+import { isOperator } from '../../api/session';
+import { navigate } from '../../router';
+import { Choice } from '../../ui/choice';
+import { STATUSES, StatusIcon, WORDS } from '../../ui/status';
+import { type Filter, isFiltered } from './filter';
+
+const ID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
+const SETTLE_MS = 300;
+
+export function FilterBar({ filter, change }: { filter: Filter; change: (change: Partial<Filter>) => void }) {
+  const kinds = useQuery(KindsDocument, {}).data?.jobKinds ?? [];
+  const queues = [...new Set(kinds.map((kind) => kind.queue))].sort();
+  return (
+    <search class="filter" aria-label="Filter jobs">
+      <div class="chips" role="group" aria-label="Status">
+        {STATUSES.map((status) => {
+          const on = filter.status.includes(status);
+          const next = on ? filter.status.filter((other) => other !== status) : [...filter.status, status];
+          return (
+            <button key={status} type="button" class="chip" aria-pressed={on} onClick={() => change({ status: next })}>
+              <StatusIcon status={status} />
+              {WORDS[status]}
+            </button>
+          );
+        })}
+      </div>
+      <div class="filter-rest">
+        <Choice label="Kind" options={kinds.map((kind) => kind.name)} chosen={filter.kind} choose={(kind) => change({ kind })} />
+        <Choice label="Queue" options={queues} chosen={filter.queue} choose={(queue) => change({ queue })} />
+        <Find client={filter.client} change={(client) => change({ client })} />
+        {isFiltered(filter) && (
+          <button type="button" class="link" onClick={() => change({ status: [], kind: [], queue: [], client: '' })}>
+            Clear
+          </button>
+        )}
+      </div>
+    </search>
+  );
+}
+
+/** One box for both: a job's id leads to the job, anything else is a client's id. */
+function Find({ client, change }: { client: string; change: (client: string) => void }) {
+  const text = useSignal(client);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  useEffect(() => {
+    text.value = client;
+  }, [client]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const settle = () => {
+    clearTimeout(timer.current);
+    const wanted = text.peek().trim();
+    if (ID.test(wanted)) navigate(`/ui/jobs/${wanted.toLowerCase()}`);
+    else if (isOperator.value && wanted !== client) change(wanted);
+  };
+  const label = isOperator.value ? 'Client id, or a job’s id' : 'A job’s id';
+  return (
+    <form
+      class="find"
+      onSubmit={(event) => {
+        event.preventDefault();
+        settle();
+      }}
+    >
+      <input
+        id="find"
+        type="search"
+        aria-label={label}
+        placeholder={label}
+        aria-keyshortcuts="/"
+        maxLength={128}
+        spellcheck={false}
+        autocomplete="off"
+        value={text}
+        onInput={(event) => {
+          text.value = event.currentTarget.value;
+          clearTimeout(timer.current);
+          timer.current = setTimeout(settle, SETTLE_MS);
+        }}
+      />
+      <kbd aria-hidden="true">/</kbd>
+    </form>
+  );
+}
