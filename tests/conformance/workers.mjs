@@ -77,7 +77,9 @@ export class Worker {
   constructor(language, server, env = {}) {
     const [program, ...args] = languages[language];
     this.said = '';
-    this.child = spawn(program, [...args, server.url], { env: { ...process.env, ...server.workerEnv, ...env } });
+    // The one in Rust works on the database.
+    const where = language === 'rust' ? ['--config', join(repository, 'jobql.toml'), ...server.databaseFlags] : [server.url];
+    this.child = spawn(program, [...args, ...where], { env: { ...process.env, ...env } });
     for (const pipe of [this.child.stdout, this.child.stderr]) pipe.on('data', (chunk) => (this.said += chunk));
     this.ended = new Promise((done) => this.child.once('exit', (code, signal) => done(signal ?? code)));
   }
