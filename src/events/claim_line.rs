@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -43,6 +43,10 @@ use crate::store::finish::{AttemptEnd, Finish};
 const POLL: Duration = Duration::from_secs(1);
 /// Claims on their way for one queue.
 const MOST_AT_ONCE: usize = 4;
+/// Claims that look for themselves at once: many that come together leave connections for ends and heartbeats.
+const MOST_LOOKING: usize = 4;
+/// How long one may wait for its turn to look.
+const LOOK_WITHIN: Duration = Duration::from_secs(20);
 /// After a claim that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Claims that wait in one process.
@@ -51,12 +55,23 @@ const MAX_WAITING: usize = 10_000;
 type Answer = oneshot::Sender<Vec<LeasedJob>>;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct ClaimLine {
     state: Mutex<State>,
     changed: Notify,
+    looking: Semaphore,
     /// Counts the claims, so that the queues of each take turns.
     turn: AtomicUsize,
+}
+
+impl Default for ClaimLine {
+    fn default() -> ClaimLine {
+        ClaimLine {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            looking: Semaphore::new(MOST_LOOKING),
+            turn: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -153,13 +168,13 @@ impl Events {
         let first = turn.checked_rem(claim.queues.len()).unwrap_or_default();
         claim.queues.rotate_left(first);
         if wait.is_zero() {
-            let claimed = self.store.claim_externally(claim.clone()).await?;
+            let Some(claimed) = self.look(claim.clone(), gone).await? else { return Ok(Vec::new()) };
             return Ok(unless_gone(&self.store, &claim, claimed.leased, gone).await);
         }
         let (place, queues) = self.claim_line.join(&claim)?;
         let looked_at = self.claim_line.news_of(&queues);
         let looking = ExternalClaim { queues, ..claim.clone() };
-        let first = self.store.claim_externally(looking).await?;
+        let Some(first) = self.look(looking, gone).await? else { return Ok(Vec::new()) };
         if !first.leased.is_empty() || first.repeated {
             return Ok(unless_gone(&self.store, &claim, first.leased, gone).await);
         }
@@ -174,6 +189,21 @@ impl Events {
         // Whoever is being claimed for just now waits for that.
         drop(place);
         Ok(answer.await.unwrap_or_default())
+    }
+}
+
+impl Events {
+    /// Claims now, in its turn; none when nobody waits for the answer any more.
+    async fn look(&self, claim: ExternalClaim, gone: &CancellationToken) -> Result<Option<ExternalClaimed>> {
+        let turn = tokio::select! {
+            biased;
+            () = gone.cancelled() => return Ok(None),
+            () = self.waits_ended.cancelled() => return Ok(None),
+            turn = self.claim_line.looking.acquire() => turn.ok(),
+            () = tokio::time::sleep(LOOK_WITHIN) => None,
+        };
+        let _turn = turn.ok_or(Error::Unavailable { operation: "claim", source: None })?;
+        self.store.claim_externally(claim).await.map(Some)
     }
 }
 

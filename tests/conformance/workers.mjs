@@ -18,7 +18,8 @@ export const languages = {
 };
 
 /** Compiles what has to be compiled. */
-export const build = () => {
+export const build = (language) => {
+  if (language !== 'typescript') return;
   const compiled = spawnSync(
     process.execPath,
     [join(here, 'node_modules/typescript/bin/tsc'), '--project', 'workers/typescript'],

@@ -24,7 +24,7 @@ const expected = (below) => {
 };
 
 test('nothing is lost', { timeout: 900_000 }, async () => {
-  build();
+  build('typescript');
   const server = await serve();
   const fleet = [];
   try {

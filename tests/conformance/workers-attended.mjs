@@ -1,17 +1,16 @@
-// The example workers against a real server: what becomes of their jobs when they are killed, paused, drained, asked to
-// stop, and when the server goes away for a while.
+// An example worker against a real server: what becomes of its jobs when it is killed, paused, drained, asked to stop,
+// and when the server goes away for a while.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { ask, build, job, reaches, serve, sleep, submit, until, Worker } from '../workers.mjs';
+import { ask, build, job, reaches, serve, sleep, submit, Worker } from './workers.mjs';
 
 const CANCEL = 'mutation ($id: ID!) { cancelJob(id: $id) { status } }';
 const DRAIN = 'mutation ($id: ID!) { drainWorker(id: $id) { state } }';
 const outcomes = (found) => found.attempts.map(({ outcome }) => outcome);
 
-before(build);
-
-for (const language of ['python', 'typescript']) {
+/** The suite of one language. */
+export const attend = (language) =>
   describe(`the worker in ${language}`, { concurrency: 1 }, () => {
     let server;
     const running = new Set();
@@ -21,7 +20,10 @@ for (const language of ['python', 'typescript']) {
       worker.ended.then(() => running.delete(worker));
       return worker;
     };
-    before(async () => (server = await serve()));
+    before(async () => {
+      build(language);
+      server = await serve();
+    });
     after(async () => {
       await Promise.all([...running].map((worker) => worker.end('SIGKILL')));
       await server.remove();
@@ -98,4 +100,3 @@ for (const language of ['python', 'typescript']) {
       assert.equal(await worker.end('SIGTERM'), 0, worker.said);
     });
   });
-}
