@@ -11,9 +11,8 @@
 //! ```
 //!
 //! News that a queue has work, or the poll, which suffices alone, make it *wet*. The first in line is then claimed for;
-//! when it gets all that it asked for, the next ones follow, twice as many at a time; when one gets less, the queue is
-//! dry until the next news. So a job costs two statements, however many wait. Who waits is served in the order of
-//! arrival, in this process.
+//! when it gets all that it asked for, the next one is; when one gets less, the queue is dry until the next news. So a
+//! job costs two statements, however many wait, and who waits is served in the order of arrival, in this process.
 //!
 //! While a claim waits its worker counts as alive: its lease is moved, for all who wait in one statement. It ends when
 //! its client goes away, at its deadline, and when the process stops. What is claimed for a client that has gone goes
@@ -41,8 +40,6 @@ use crate::store::finish::{AttemptEnd, Finish};
 
 /// Every queue for which somebody waits is looked at this often, news or not.
 const POLL: Duration = Duration::from_secs(1);
-/// Claims on their way for one queue.
-const MOST_AT_ONCE: usize = 4;
 /// Claims that look for themselves at once: many that come together leave connections for ends and heartbeats.
 const MOST_LOOKING: usize = 4;
 /// How long one may wait for its turn to look.
@@ -91,10 +88,8 @@ struct QueueNews {
     tick: u64,
     /// The news up to which nothing is left.
     dry_up_to: Option<u64>,
-    /// Claims on their way.
-    serving: usize,
-    /// How many may be.
-    width: usize,
+    /// A claim is on its way: one at a time, so that nobody is overtaken.
+    serving: bool,
 }
 
 impl QueueNews {
@@ -351,7 +346,7 @@ impl ClaimLine {
         for queue in &waiter.claim.queues {
             if let Some(news) = state.queues.get_mut(queue) {
                 news.waiting -= 1;
-                if news.waiting == 0 && news.serving == 0 {
+                if news.waiting == 0 && !news.serving {
                     state.queues.remove(queue);
                 }
             }
@@ -366,7 +361,7 @@ impl ClaimLine {
         }
         state.not_before = None;
         let State { waiters, queues, .. } = &mut *state;
-        let open = queues.values().any(|news| news.is_wet() && news.serving < news.width.max(1));
+        let open = queues.values().any(|news| news.is_wet() && !news.serving);
         if !open && !waiters.values().any(|waiter| waiter.must_look && waiter.answer.is_some()) {
             return None;
         }
@@ -376,16 +371,14 @@ impl ClaimLine {
             } else {
                 let wanted = waiter.claim.queues.iter().find_map(|queue| {
                     let news = queues.get(queue)?;
-                    let may = news.is_wet()
-                        && news.serving < news.width.max(1)
-                        && waiter.tried.get(queue) != Some(&news.tick);
+                    let may = news.is_wet() && !news.serving && waiter.tried.get(queue) != Some(&news.tick);
                     may.then(|| (queue.clone(), news.tick))
                 });
                 let Some(wanted) = wanted else { continue };
                 Some(wanted)
             };
             if let Some(news) = follows.as_ref().and_then(|(queue, _)| queues.get_mut(queue)) {
-                news.serving += 1;
+                news.serving = true;
             }
             waiter.must_look = false;
             let answer = waiter.answer.take()?;
@@ -412,12 +405,11 @@ impl ClaimLine {
         if let Some((queue, tick)) = &follows
             && let Some(news) = state.queues.get_mut(queue)
         {
-            news.serving -= 1;
-            news.width = if full { (news.width.max(1) * 2).min(MOST_AT_ONCE) } else { 1 };
+            news.serving = false;
             if !full && !is_restricted {
                 news.dry_up_to = news.dry_up_to.max(Some(*tick));
             }
-            if news.waiting == 0 && news.serving == 0 {
+            if news.waiting == 0 && !news.serving {
                 state.queues.remove(queue);
             }
         }
