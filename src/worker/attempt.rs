@@ -59,7 +59,7 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
     };
     let unfit = Some(&payload).filter(|_| held.job.has_results).and_then(|payload| unfit(kind, payload));
     if let Some(failure) = unfit {
-        return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
+        return Some(Left::Ended(failed(failure, &kind.backoff, held.job.attempt), 0));
     }
     let log = JobLog::default();
     let context = Context {
