@@ -9,6 +9,7 @@ mod callbacks;
 mod database_url;
 mod error;
 mod graphql;
+mod http_target;
 mod json_schema;
 mod kinds;
 mod limits;
@@ -29,6 +30,7 @@ pub use self::callbacks::{CallbackSecret, Callbacks};
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
 pub use self::graphql::GraphqlConfig;
+pub use self::http_target::HttpTarget;
 pub use self::json_schema::{JsonSchema, SchemaProblem, in_words};
 pub use self::kinds::{Backoff, Builtin, COMMAND_PATH, Kind, Kinds, RunBy, Runner};
 pub use self::limits::Limits;
@@ -62,7 +64,7 @@ pub struct Config {
     /// wait for another process. Far above the cores, jobs that compute slow each other down until they time out.
     pub slots: usize,
     /// The queues that this process takes jobs from, in turn and in this order; by default all whose kinds it can run,
-    /// by name: those of builtin and command kinds. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
+    /// by name: those of builtin, command and http kinds. A queue that no process serves keeps its jobs waiting, which their `waitReason` says.
     pub queues: Vec<String>,
     /// By queue, the seconds, 1 to 2,678,400, after which a job that is ready goes to the front of all priorities; none by
     /// default. In the file a table `[ageing]`, the same for all processes. Short ones make priorities meaningless.

@@ -77,6 +77,8 @@ pub mod builtin;
 
 pub mod command;
 
+pub mod http_call;
+
 pub mod progress;
 
 pub mod job_log;
@@ -91,6 +93,7 @@ use self::claimer::Claimer;
 use self::command::Spawner;
 use self::outage::Outage;
 use self::registration::Registration;
+use self::runner::Handlers;
 use crate::config::{Config, Kinds};
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -116,6 +119,8 @@ pub struct WorkerSettings {
     pub kinds: Kinds,
     /// How programs are started.
     pub spawner: Spawner,
+    /// By what, beside what is compiled in.
+    pub handlers: Handlers,
 }
 
 impl WorkerSettings {
@@ -129,6 +134,7 @@ impl WorkerSettings {
             queues: config.queues.clone(),
             kinds: config.kinds.clone(),
             spawner: Spawner::default(),
+            handlers: Handlers::default(),
         }
     }
 

@@ -45,3 +45,10 @@ pub struct Callbacks {
     /// Whoever may submit can make this process send to them.
     pub hosts: Vec<String>,
 }
+
+impl Callbacks {
+    /// What signs them, the present secret first.
+    pub fn secrets(&self) -> impl Iterator<Item = &CallbackSecret> {
+        self.secret.iter().chain(&self.previous_secret)
+    }
+}

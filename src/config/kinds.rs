@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 
-use super::{ConfigError, JsonSchema};
+use super::{ConfigError, HttpTarget, JsonSchema};
 
 /// Where a program without a `/` is looked for, and the whole PATH of a command while it runs.
 pub const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -56,6 +56,8 @@ pub enum Runner {
     Builtin(Builtin),
     /// A program with its arguments, never a shell. The first is an absolute path.
     Command(Vec<OsString>),
+    /// A signed POST to a fixed URL.
+    Http(HttpTarget),
     /// Workers in any language, which claim its jobs over the API.
     External,
     /// A handler in Rust, registered by a program that uses this crate.
@@ -77,7 +79,7 @@ impl Runner {
     /// Who can run it.
     pub fn run_by(&self) -> RunBy {
         match self {
-            Runner::Builtin(_) | Runner::Command(_) => RunBy::Jobql,
+            Runner::Builtin(_) | Runner::Command(_) | Runner::Http(_) => RunBy::Jobql,
             Runner::External => RunBy::ApiWorkers,
             Runner::Native => RunBy::Programs,
         }
@@ -215,6 +217,9 @@ pub(super) struct KindTable {
     runner: Option<String>,
     builtin: Option<String>,
     command: Option<Vec<String>>,
+    url: Option<String>,
+    secret_env: Option<String>,
+    allow_private: Option<bool>,
     description: Option<String>,
     queue: Option<String>,
     priority: Option<i64>,
@@ -300,7 +305,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The words that `runner` can have.
-const RUNNERS: &str = "\"builtin\", \"command\", \"external\" and \"native\"";
+const RUNNERS: &str = "\"builtin\", \"command\", \"http\", \"external\" and \"native\"";
 
 fn runner(name: &str, table: &KindTable, folder: &Path) -> Result<Runner, ConfigError> {
     let key = |field: &str| format!("kinds.{name}.{field}");
@@ -309,9 +314,14 @@ fn runner(name: &str, table: &KindTable, folder: &Path) -> Result<Runner, Config
         Some(word) => word,
         None => return Err(ConfigError::new(key("runner"), format!("missing; allowed are {RUNNERS}"))),
     };
-    for (field, is_given, of) in
-        [("builtin", table.builtin.is_some(), "builtin"), ("command", table.command.is_some(), "command")]
-    {
+    let fields = [
+        ("builtin", table.builtin.is_some(), "builtin"),
+        ("command", table.command.is_some(), "command"),
+        ("url", table.url.is_some(), "http"),
+        ("secret_env", table.secret_env.is_some(), "http"),
+        ("allow_private", table.allow_private.is_some(), "http"),
+    ];
+    for (field, is_given, of) in fields {
         if is_given && of != word {
             let problem = format!("only for runner = {of:?}; this kind's is {word:?}");
             return Err(ConfigError::new(key(field), problem));
@@ -333,6 +343,14 @@ fn runner(name: &str, table: &KindTable, folder: &Path) -> Result<Runner, Config
                 Err(ConfigError::new(key("command"), problem))
             }
         },
+        "http" => {
+            let target = HttpTarget::from_settings(
+                table.url.as_deref(),
+                table.secret_env.as_deref(),
+                table.allow_private.unwrap_or_default(),
+            );
+            target.map(Runner::Http).map_err(|(field, problem)| ConfigError::new(key(field), problem))
+        }
         "external" => Ok(Runner::External),
         "native" => Ok(Runner::Native),
         other => {

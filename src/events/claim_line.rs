@@ -11,9 +11,8 @@
 //! ```
 //!
 //! News that a queue has work, or the poll, which suffices alone, make it *wet*. The first in line is then claimed for;
-//! when it gets all that it asked for, the next ones follow, twice as many at a time; when one gets less, the queue is
-//! dry until the next news. So a job costs two statements, however many wait. Who waits is served in the order of
-//! arrival, in this process.
+//! when it gets all that it asked for, the next one is; when one gets less, the queue is dry until the next news. So a
+//! job costs two statements, however many wait, and who waits is served in the order of arrival, in this process.
 //!
 //! While a claim waits its worker counts as alive: its lease is moved, for all who wait in one statement. It ends when
 //! its client goes away, at its deadline, and when the process stops. What is claimed for a client that has gone goes
@@ -28,7 +27,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -41,8 +40,10 @@ use crate::store::finish::{AttemptEnd, Finish};
 
 /// Every queue for which somebody waits is looked at this often, news or not.
 const POLL: Duration = Duration::from_secs(1);
-/// Claims on their way for one queue.
-const MOST_AT_ONCE: usize = 4;
+/// Claims that look for themselves at once: many that come together leave connections for ends and heartbeats.
+const MOST_LOOKING: usize = 4;
+/// How long one may wait for its turn to look.
+const LOOK_WITHIN: Duration = Duration::from_secs(20);
 /// After a claim that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Claims that wait in one process.
@@ -51,12 +52,23 @@ const MAX_WAITING: usize = 10_000;
 type Answer = oneshot::Sender<Vec<LeasedJob>>;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct ClaimLine {
     state: Mutex<State>,
     changed: Notify,
+    looking: Semaphore,
     /// Counts the claims, so that the queues of each take turns.
     turn: AtomicUsize,
+}
+
+impl Default for ClaimLine {
+    fn default() -> ClaimLine {
+        ClaimLine {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            looking: Semaphore::new(MOST_LOOKING),
+            turn: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -76,10 +88,8 @@ struct QueueNews {
     tick: u64,
     /// The news up to which nothing is left.
     dry_up_to: Option<u64>,
-    /// Claims on their way.
-    serving: usize,
-    /// How many may be.
-    width: usize,
+    /// A claim is on its way: one at a time, so that nobody is overtaken.
+    serving: bool,
 }
 
 impl QueueNews {
@@ -153,13 +163,13 @@ impl Events {
         let first = turn.checked_rem(claim.queues.len()).unwrap_or_default();
         claim.queues.rotate_left(first);
         if wait.is_zero() {
-            let claimed = self.store.claim_externally(claim.clone()).await?;
+            let Some(claimed) = self.look(claim.clone(), gone).await? else { return Ok(Vec::new()) };
             return Ok(unless_gone(&self.store, &claim, claimed.leased, gone).await);
         }
         let (place, queues) = self.claim_line.join(&claim)?;
         let looked_at = self.claim_line.news_of(&queues);
         let looking = ExternalClaim { queues, ..claim.clone() };
-        let first = self.store.claim_externally(looking).await?;
+        let Some(first) = self.look(looking, gone).await? else { return Ok(Vec::new()) };
         if !first.leased.is_empty() || first.repeated {
             return Ok(unless_gone(&self.store, &claim, first.leased, gone).await);
         }
@@ -174,6 +184,21 @@ impl Events {
         // Whoever is being claimed for just now waits for that.
         drop(place);
         Ok(answer.await.unwrap_or_default())
+    }
+}
+
+impl Events {
+    /// Claims now, in its turn; none when nobody waits for the answer any more.
+    async fn look(&self, claim: ExternalClaim, gone: &CancellationToken) -> Result<Option<ExternalClaimed>> {
+        let turn = tokio::select! {
+            biased;
+            () = gone.cancelled() => return Ok(None),
+            () = self.waits_ended.cancelled() => return Ok(None),
+            turn = self.claim_line.looking.acquire() => turn.ok(),
+            () = tokio::time::sleep(LOOK_WITHIN) => None,
+        };
+        let _turn = turn.ok_or(Error::Unavailable { operation: "claim", source: None })?;
+        self.store.claim_externally(claim).await.map(Some)
     }
 }
 
@@ -321,7 +346,7 @@ impl ClaimLine {
         for queue in &waiter.claim.queues {
             if let Some(news) = state.queues.get_mut(queue) {
                 news.waiting -= 1;
-                if news.waiting == 0 && news.serving == 0 {
+                if news.waiting == 0 && !news.serving {
                     state.queues.remove(queue);
                 }
             }
@@ -336,7 +361,7 @@ impl ClaimLine {
         }
         state.not_before = None;
         let State { waiters, queues, .. } = &mut *state;
-        let open = queues.values().any(|news| news.is_wet() && news.serving < news.width.max(1));
+        let open = queues.values().any(|news| news.is_wet() && !news.serving);
         if !open && !waiters.values().any(|waiter| waiter.must_look && waiter.answer.is_some()) {
             return None;
         }
@@ -346,16 +371,14 @@ impl ClaimLine {
             } else {
                 let wanted = waiter.claim.queues.iter().find_map(|queue| {
                     let news = queues.get(queue)?;
-                    let may = news.is_wet()
-                        && news.serving < news.width.max(1)
-                        && waiter.tried.get(queue) != Some(&news.tick);
+                    let may = news.is_wet() && !news.serving && waiter.tried.get(queue) != Some(&news.tick);
                     may.then(|| (queue.clone(), news.tick))
                 });
                 let Some(wanted) = wanted else { continue };
                 Some(wanted)
             };
             if let Some(news) = follows.as_ref().and_then(|(queue, _)| queues.get_mut(queue)) {
-                news.serving += 1;
+                news.serving = true;
             }
             waiter.must_look = false;
             let answer = waiter.answer.take()?;
@@ -382,12 +405,11 @@ impl ClaimLine {
         if let Some((queue, tick)) = &follows
             && let Some(news) = state.queues.get_mut(queue)
         {
-            news.serving -= 1;
-            news.width = if full { (news.width.max(1) * 2).min(MOST_AT_ONCE) } else { 1 };
+            news.serving = false;
             if !full && !is_restricted {
                 news.dry_up_to = news.dry_up_to.max(Some(*tick));
             }
-            if news.waiting == 0 && news.serving == 0 {
+            if news.waiting == 0 && !news.serving {
                 state.queues.remove(queue);
             }
         }

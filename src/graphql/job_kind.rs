@@ -47,6 +47,8 @@ pub enum RunnerType {
     Builtin,
     /// A program, named by the configuration.
     Command,
+    /// A signed POST to a URL that the configuration names.
+    Http,
     /// Workers in any language, by claimJobs.
     External,
     /// A program in Rust that registers a handler, or workers by claimJobs.
@@ -68,6 +70,7 @@ impl From<&Kind> for JobKind {
             runner: match kind.runner {
                 Runner::Builtin(_) => RunnerType::Builtin,
                 Runner::Command(_) => RunnerType::Command,
+                Runner::Http(_) => RunnerType::Http,
                 Runner::External => RunnerType::External,
                 Runner::Native => RunnerType::Native,
             },

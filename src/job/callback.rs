@@ -13,7 +13,7 @@ use rand::Rng;
 use reqwest::Url;
 use sha2::Sha256;
 
-use crate::config::Callbacks;
+use crate::config::{CallbackSecret, Callbacks};
 use crate::error::{Error, Result};
 
 /// Longest URL, in bytes.
@@ -63,7 +63,7 @@ pub fn checked_url(given: &str, callbacks: &Callbacks) -> Result<Url> {
 }
 
 /// The address that the host of a URL is, where it is one. However it was spelt, the parser has made it plain.
-fn literal(host: &str) -> Option<IpAddr> {
+pub fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
@@ -114,13 +114,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// The headers `webhook-id`, `webhook-timestamp` and `webhook-signature` of a message, with one signature a secret.
-pub fn signed_headers(
-    callbacks: &Callbacks,
+pub fn signed_headers<'a>(
+    secrets: impl Iterator<Item = &'a CallbackSecret>,
     id: &str,
     unix_seconds: i64,
     body: &str,
 ) -> [(&'static str, String); 3] {
-    let secrets = callbacks.secret.iter().chain(&callbacks.previous_secret);
     let signatures = secrets.filter_map(|secret| {
         // An HMAC takes a key of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.key()).ok()?;
@@ -157,12 +156,12 @@ mod tests {
         // The example of the Standard Webhooks specification.
         let body = r#"{"test": 2432232314}"#;
         let [id, timestamp, signature] =
-            signed_headers(&callbacks(), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+            signed_headers(callbacks().secrets(), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(id.1, "msg_p5jXN8AQM9LWM0D4loKWxJek");
         assert_eq!(timestamp.1, "1614265330");
         assert_eq!(signature.1, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let both = Callbacks { previous_secret: callbacks().secret, ..callbacks() };
-        let [.., signature] = signed_headers(&both, "a", 1, body);
+        let [.., signature] = signed_headers(both.secrets(), "a", 1, body);
         assert_eq!(signature.1.split(' ').count(), 2, "two while secrets are exchanged");
     }
 

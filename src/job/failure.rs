@@ -1,5 +1,7 @@
 //! How an attempt failed, as it is stored with the attempt and the job and shown by the API.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,12 +20,21 @@ pub struct Failure {
     /// Whatever else the handler said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
+    /// No other attempt before this is over; not stored.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure that another attempt may get past.
     pub fn retryable(code: &str, message: impl Into<String>) -> Failure {
-        Failure { code: code.to_owned(), message: clean(message.into()), retryable: true, details: None }
+        Failure {
+            code: code.to_owned(),
+            message: clean(message.into()),
+            retryable: true,
+            details: None,
+            retry_after: None,
+        }
     }
 
     /// A failure that another attempt cannot get past.

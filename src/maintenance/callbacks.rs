@@ -106,7 +106,7 @@ impl Sender {
         };
         let mut request = self.client.post(url).header("content-type", "application/json");
         for (name, value) in
-            signed_headers(&self.callbacks, &message.id, Utc::now().timestamp(), &message.body)
+            signed_headers(self.callbacks.secrets(), &message.id, Utc::now().timestamp(), &message.body)
         {
             request = request.header(name, value);
         }

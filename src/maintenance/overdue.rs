@@ -21,12 +21,13 @@ use crate::store::finish::{AttemptEnd, Finish};
 pub async fn end_overdue(store: Store, kinds: Arc<Kinds>) -> Result<()> {
     for job in store.overdue_externally().await? {
         let backoff = kinds.get(&job.kind).map_or_else(Backoff::default, |kind| kind.backoff);
-        let message = format!("ran longer than {} s", job.timeout_seconds);
-        let end = AttemptEnd::Failed {
-            outcome: AttemptOutcome::Timeout,
-            failure: Failure::retryable("TIMEOUT", message),
-            retry_after: delay_after(&backoff, job.attempt),
+        let (outcome, failure) = if job.is_cancelled {
+            (AttemptOutcome::Cancelled, Failure::fatal("CANCELLED", "cancelled on request"))
+        } else {
+            let message = format!("ran longer than {} s", job.timeout_seconds);
+            (AttemptOutcome::Timeout, Failure::retryable("TIMEOUT", message))
         };
+        let end = AttemptEnd::Failed { outcome, failure, retry_after: delay_after(&backoff, job.attempt) };
         match store.finish_if_leased(Finish { lease: job.lease, end }).await {
             Ok(()) => tracing::info!(job.id = %job.lease.job_id, "ended an attempt that was overdue"),
             // Its worker, or another process, was faster.

@@ -109,6 +109,23 @@ const CHECK_IN_SQL: &str = "
         slots = GREATEST(worker.slots, EXCLUDED.slots)
     RETURNING id, expires_at, draining, queues";
 
+/// The owner of the receivers of http kinds.
+const HTTP_OWNER: &str = "http";
+/// What is overdue is ended within so long; its holder's lease lasts until then.
+const OVERDUE_WITHIN_SECONDS: i32 = 60;
+
+const HAND_OVER_SQL: &str = "
+    WITH receiver AS (
+        INSERT INTO worker (id, owner, name, queues, kinds, slots, lease_seconds, expires_at)
+        VALUES ($1, $2, $3, '{}', ARRAY[$3], 0, $4, now() + make_interval(secs => $4))
+        ON CONFLICT (owner, name) WHERE owner IS NOT NULL AND lost_at IS NULL DO UPDATE
+        SET last_seen_at = now(), expires_at = GREATEST(worker.expires_at, EXCLUDED.expires_at)
+        RETURNING id
+    )
+    UPDATE job SET worker_id = receiver.id, version = version + 1
+    FROM receiver
+    WHERE job.id = $5 AND job.lease_epoch = $6 AND job.status = 'RUNNING'";
+
 impl Store {
     /// Registers the worker or moves its lease, and claims from its queues, in turn, until it has as many as it may.
     ///
@@ -142,6 +159,38 @@ impl Store {
             Err(BadToken::Malformed) => Err(Error::invalid("lease.token", "is not a lease token")),
             Err(BadToken::Foreign) => Err(Error::LeaseLost),
         }
+    }
+
+    /// The token that shows a lease.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn lease_token(&self, lease: Lease, worker_id: Uuid) -> Result<String> {
+        let named = NamedLease { worker_id, epoch: lease.epoch };
+        Ok(self.lease_key().await?.token(lease.job_id, named))
+    }
+
+    /// Has the receivers of an http kind hold the job, whose token one of them has, for at most so long. They are one
+    /// worker, which serves no queue and sends no heartbeats.
+    ///
+    /// # Errors
+    /// `LeaseLost`, `Unavailable`, `Database`.
+    pub async fn hand_over_if_leased(&self, lease: Lease, kind: &str, seconds: i32) -> Result<()> {
+        let (pool, kind) = (self.work.clone(), kind.to_owned());
+        self.detached("hand a job over", async move {
+            let handed = sqlx::query(HAND_OVER_SQL)
+                .bind(Uuid::now_v7())
+                .bind(HTTP_OWNER)
+                .bind(kind)
+                .bind(seconds.saturating_add(OVERDUE_WITHIN_SECONDS))
+                .bind(lease.job_id)
+                .bind(lease.epoch)
+                .execute(&pool)
+                .await
+                .map_err(|source| Error::database("hand a job over", source))?;
+            if handed.rows_affected() == 0 { Err(Error::LeaseLost) } else { Ok(()) }
+        })
+        .await
     }
 
     /// Moves the lease of an external worker, for as long as it asked for, and tells the state of each lease.
@@ -247,12 +296,16 @@ impl Store {
     pub async fn overdue_externally(&self) -> Result<Vec<OverdueJob>> {
         let failed = |source| Error::database("find overdue jobs", source);
         let rows = sqlx::query(
-            "SELECT job.id, job.lease_epoch, job.kind, job.attempt, job.timeout_seconds
+            "SELECT job.id, job.lease_epoch, job.kind, job.attempt, job.timeout_seconds,
+                    job.cancel_requested_at IS NOT NULL AS is_cancelled
              FROM job JOIN worker ON worker.id = job.worker_id
              WHERE job.status = 'RUNNING' AND worker.owner IS NOT NULL
-                 AND job.started_at + make_interval(secs => job.timeout_seconds) < now()
+                 AND (job.started_at + make_interval(secs => job.timeout_seconds) < now()
+                      -- Nobody can ask the receiver of a post to stop.
+                      OR (worker.owner = $1 AND job.cancel_requested_at IS NOT NULL))
              LIMIT 500",
         )
+        .bind(HTTP_OWNER)
         .fetch_all(&self.work)
         .await
         .map_err(failed)?;
@@ -262,6 +315,7 @@ impl Store {
                 kind: row.try_get("kind")?,
                 attempt: row.try_get("attempt")?,
                 timeout_seconds: row.try_get("timeout_seconds")?,
+                is_cancelled: row.try_get("is_cancelled")?,
             })
         });
         overdue.collect::<sqlx::Result<_>>().map_err(failed)
@@ -289,6 +343,8 @@ pub struct OverdueJob {
     pub attempt: i16,
     /// How long it may run.
     pub timeout_seconds: i32,
+    /// A cancel was requested.
+    pub is_cancelled: bool,
 }
 
 async fn claim_in_transaction(

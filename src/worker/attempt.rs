@@ -16,9 +16,9 @@ use super::held_jobs::HeldJob;
 use super::job_log::JobLog;
 use super::progress::{ProgressReporter, Report, Reports};
 use super::registration::Registration;
-use super::runner::{self, Context, STOP_GRACE};
+use super::runner::{self, Answer, Context, STOP_GRACE};
 use super::stop::StopReason;
-use crate::config::{Backoff, Kind};
+use crate::config::{Backoff, Kind, Runner};
 use crate::job::backoff::delay_after;
 use crate::job::failure::Failure;
 use crate::job::outcome::{json_bytes, misfit, unfit};
@@ -28,28 +28,38 @@ use crate::store::progress::Progress;
 /// How long the end of an attempt may wait for its last log lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a handler came to: its answer, or a panic, or nothing because it was dropped.
-type Outcome = Option<std::thread::Result<Result<Value, Failure>>>;
+/// A handler may ask to be left alone for so long.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// Runs the handler; none when the lease was lost, so that nothing may be written. With the end come the bytes of
-/// its result.
-pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Option<(AttemptEnd, usize)> {
+/// What a handler came to: its answer, or a panic, or nothing because it was dropped.
+type Outcome<T = Value> = Option<std::thread::Result<Result<T, Failure>>>;
+
+/// How an attempt leaves its slot.
+pub(super) enum Left {
+    /// With an end that is to be written, and the bytes of its result.
+    Ended(AttemptEnd, usize),
+    /// With a receiver that is to hold it from now on.
+    HandedOver,
+}
+
+/// Runs the handler; none when the lease was lost, so that nothing may be written.
+pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Option<Left> {
     let settings = &registration.settings;
     let Some(kind) = settings.kinds.get(&held.job.kind) else {
         let failure =
             Failure::retryable("UNKNOWN_KIND", "the worker that took the job does not know its kind");
-        return Some((failed(failure, &Backoff::default(), held.job.attempt), 0));
+        return Some(Left::Ended(failed(failure, &Backoff::default(), held.job.attempt), 0));
     };
     let payload = match std::mem::replace(&mut held.job.payload, Ok(Value::Null)) {
         Ok(payload) => payload,
         Err(problem) => {
             let failure = Failure::fatal("UNREADABLE", format!("the payload cannot be read: {problem}"));
-            return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
+            return Some(Left::Ended(failed(failure, &kind.backoff, held.job.attempt), 0));
         }
     };
     let unfit = Some(&payload).filter(|_| held.job.has_results).and_then(|payload| unfit(kind, payload));
     if let Some(failure) = unfit {
-        return Some((failed(failure, &kind.backoff, held.job.attempt), 0));
+        return Some(Left::Ended(failed(failure, &kind.backoff, held.job.attempt), 0));
     }
     let log = JobLog::default();
     let context = Context {
@@ -60,6 +70,9 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
         progress: ProgressReporter::default(),
         log: log.clone(),
         max_result_bytes: settings.max_result_bytes,
+        timeout_seconds: held.job.timeout_seconds,
+        epoch: held.job.lease.epoch,
+        lease_token: lease_token(registration, kind, held).await,
         spawner: registration.spawner.clone(),
     };
     let outcome = if held.stop.reason().is_some() {
@@ -83,15 +96,42 @@ pub(super) async fn run(registration: &Registration, held: &mut HeldJob) -> Opti
     }
     let attempt = held.job.attempt;
     let judged = Judged { kind, attempt, timeout_seconds: held.job.timeout_seconds };
-    Some(judge(&judged, held.stop.reason(), outcome, settings.max_result_bytes))
+    let reason = held.stop.reason();
+    let outcome = match outcome {
+        // What was accepted elsewhere before a drain was over is not given back.
+        Some(Ok(Ok(Answer::HandedOver))) if matches!(reason, None | Some(StopReason::Draining)) => {
+            return Some(Left::HandedOver);
+        }
+        Some(Ok(Ok(Answer::HandedOver))) | None => None,
+        Some(Ok(Ok(Answer::Result(result)))) => Some(Ok(Ok(result))),
+        Some(Ok(Err(failure))) => Some(Ok(Err(failure))),
+        Some(Err(panic)) => Some(Err(panic)),
+    };
+    let (end, bytes) = judge(&judged, reason, outcome, settings.max_result_bytes);
+    Some(Left::Ended(end, bytes))
+}
+
+/// What shows the lease, for kinds that may hand it on. Without it the job cannot be handed over, and no more.
+async fn lease_token(registration: &Registration, kind: &Kind, held: &HeldJob) -> Option<String> {
+    if !matches!(kind.runner, Runner::Http(_)) {
+        return None;
+    }
+    registration.store.lease_token(held.job.lease, registration.worker_id).await.ok()
 }
 
 /// Waits for the handler, within its time and unless it is to stop; none when it was dropped.
-async fn run_handler(registration: &Registration, held: &HeldJob, kind: &Kind, context: Context) -> Outcome {
+async fn run_handler(
+    registration: &Registration,
+    held: &HeldJob,
+    kind: &Kind,
+    context: Context,
+) -> Outcome<Answer> {
     let stop = &held.stop;
     let limit = Duration::from_secs(u64::try_from(held.job.timeout_seconds).unwrap_or_default());
     let reports = context.progress.reports();
-    let mut handler = std::pin::pin!(AssertUnwindSafe(runner::run(kind, context)).catch_unwind());
+    let mut handler = std::pin::pin!(
+        AssertUnwindSafe(runner::run(kind, context, &registration.settings.handlers)).catch_unwind()
+    );
     let mut writing = std::pin::pin!(write_reports(registration, held, reports));
     // First the end of its time, then that of its grace.
     let mut timer = std::pin::pin!(tokio::time::sleep(limit));
@@ -144,8 +184,11 @@ fn judge(
     outcome: Outcome,
     max_result_bytes: usize,
 ) -> (AttemptEnd, usize) {
-    let retry_after = delay_after(&attempt.kind.backoff, attempt.attempt);
-    let ended = |outcome, failure| (AttemptEnd::Failed { outcome, failure, retry_after }, 0);
+    let back_off = delay_after(&attempt.kind.backoff, attempt.attempt);
+    let ended = |outcome, failure: Failure| {
+        let retry_after = back_off.max(failure.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        (AttemptEnd::Failed { outcome, failure, retry_after }, 0)
+    };
     match (reason, outcome) {
         (Some(StopReason::Cancelled), _) => {
             ended(AttemptOutcome::Cancelled, Failure::fatal("CANCELLED", "cancelled on request"))

@@ -158,6 +158,9 @@ mod tests {
             progress: Default::default(),
             log: Default::default(),
             max_result_bytes: 1 << 20,
+            timeout_seconds: 300,
+            epoch: 1,
+            lease_token: None,
             spawner: Default::default(),
         }
     }

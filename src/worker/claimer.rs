@@ -18,12 +18,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{self, Left};
 use super::claim_budget::{CompletionRate, Completions, Turn};
+use super::ending;
 use super::held_jobs::HeldJob;
 use super::outage::Outage;
 use super::registration::Registration;
 use super::slots::Slot;
-use super::{attempt, ending};
 use crate::error::{Error, Result};
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::AttemptEnd;
@@ -301,12 +302,19 @@ async fn run_job(
     completed: Arc<Completions>,
 ) {
     let started_at = Instant::now();
-    let end = attempt::run(&registration, &mut held).await;
+    let left = attempt::run(&registration, &mut held).await;
     let took = started_at.elapsed();
     registration.durations.add(&held.job.kind, took);
     completed.count(took);
-    if let Some((end, bytes)) = end {
-        let ending = slot.into_ending(bytes);
-        ending::write(&registration, held, end, ending).await;
+    match left {
+        Some(Left::Ended(end, bytes)) => {
+            let ending = slot.into_ending(bytes);
+            ending::write(&registration, held, end, ending).await;
+        }
+        Some(Left::HandedOver) => {
+            let ending = slot.into_ending(0);
+            ending::hand_over(&registration, held, ending).await;
+        }
+        None => {}
     }
 }

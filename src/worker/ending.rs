@@ -51,6 +51,27 @@ pub(super) async fn write(registration: &Registration, held: HeldJob, mut end: A
     drop((held, ending));
 }
 
+/// Notes that the job's receiver holds it from now on. When that cannot be noted the job goes back once the lease runs
+/// out, as if its worker had been lost.
+pub(super) async fn hand_over(registration: &Registration, held: HeldJob, ending: Ending) {
+    let mut outage = Outage::default();
+    let (lease, seconds) = (held.job.lease, held.job.timeout_seconds);
+    loop {
+        match registration.store.hand_over_if_leased(lease, &held.job.kind, seconds).await {
+            // The receiver may have ended it already.
+            Ok(()) | Err(Error::LeaseLost) => break,
+            Err(error) => {
+                let wait = outage.note(&error);
+                tokio::select! {
+                    () = held.stop.lost().cancelled() => break,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
+    }
+    drop((held, ending));
+}
+
 /// A write that is not answered for a whole lease is hardly answered any more: its connection hangs.
 async fn write_once(registration: &Registration, held: &HeldJob, end: AttemptEnd) -> Result<()> {
     let finish = Finish { lease: held.job.lease, end };

@@ -34,6 +34,12 @@ export class Server {
     return `ws://${this.#listen}/graphql`;
   }
 
+  /** What brings another program to the same database. */
+  get databaseFlags() {
+    const url = process.env.JOBQL_TEST_DATABASE_URL;
+    return url ? ['--database-url', url] : ['--data-dir', join(this.#folder, 'data')];
+  }
+
   get #log() {
     return join(this.#folder, 'log');
   }

@@ -64,7 +64,7 @@ fn verified((headers, body): &(HeaderMap, String)) -> String {
     let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
     let seconds: i64 = timestamp.parse().expect("seconds");
     assert!((chrono::Utc::now().timestamp() - seconds).abs() < 60, "a fresh timestamp");
-    let [.., (name, signature)] = signed_headers(&callbacks(), &id, seconds, body);
+    let [.., (name, signature)] = signed_headers(callbacks().secrets(), &id, seconds, body);
     assert_eq!(header(name), signature);
     id
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 /// do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["main", "cli"],
-    &["http"],
+    &["http", "native"],
     &["graphql", "worker", "maintenance"],
     &["events"],
-    &["store"],
+    &["store", "outbound"],
     &["job", "postgres"],
     &["log"],
     &["config", "error"],

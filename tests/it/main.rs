@@ -22,6 +22,7 @@ mod commands;
 mod dependencies;
 mod embedded;
 mod encryption;
+mod http_kinds;
 mod layers;
 
 mod leasing;

@@ -20,6 +20,9 @@ fn context(payload: Value) -> Context {
         progress: Default::default(),
         log: Default::default(),
         max_result_bytes: 1 << 20,
+        timeout_seconds: 300,
+        epoch: 1,
+        lease_token: None,
         spawner: Spawner::default(),
     }
 }

@@ -1,0 +1,5 @@
+// The worker of examples/workers/python.
+
+import { attend } from '../workers-attended.mjs';
+
+attend('python');

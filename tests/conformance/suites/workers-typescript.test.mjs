@@ -1,0 +1,5 @@
+// The worker of examples/workers/typescript.
+
+import { attend } from '../workers-attended.mjs';
+
+attend('typescript');
