@@ -21,6 +21,8 @@ pub mod maintenance;
 
 pub mod worker;
 
+pub mod access;
+
 pub mod graphql;
 
 pub mod http;

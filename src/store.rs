@@ -42,6 +42,7 @@ pub mod settle;
 mod sight;
 pub mod submit;
 pub mod sweep;
+pub mod token;
 pub mod update;
 pub mod worker;
 pub mod workflow;
