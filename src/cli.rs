@@ -4,7 +4,9 @@
 //! command that serves ends with 0 on SIGTERM or SIGINT, once it has left everything in order.
 
 mod bench;
+mod entrance;
 mod process;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ Examples:
   jobql work                              more workers, on the same data folder
   JOBQL_DATABASE_URL=postgres://jobql@db/jobql jobql serve
                                           on a PostgreSQL of yours (14 or newer)
+  jobql token create --scope client --client-id shop --expires-in 90d
+                                          a token, shown once; from the first one on, all need one
   jobql prune --dry-run                   what would be deleted of finished jobs
   jobql check                             are the counts that positions are read from right?
   jobql schema > schema.graphql           the API's schema
@@ -66,6 +70,9 @@ enum Command {
     Work,
     /// Bring the database's tables up to date and exit (serve and work do so at start)
     Migrate,
+    /// Make, list and revoke the tokens that let clients, workers and operators in
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Delete finished jobs that were kept for their time, as serve and work do all along
     Prune {
         /// Only say what would go
@@ -110,6 +117,7 @@ pub fn run() -> ExitCode {
             Command::Serve => process::run(config, Role::Serve).await,
             Command::Work => process::run(config, Role::Work).await,
             Command::Migrate => migrate_only(config).await,
+            Command::Token(command) => token::run(config, command).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Check { repair } => check(config, repair).await,
             Command::Schema | Command::Bench(_) => Ok(()),
@@ -117,7 +125,10 @@ pub fn run() -> ExitCode {
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => match error.downcast_ref::<ConfigError>() {
+            Some(refused) => refuse(refused),
+            None => fail(&error),
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 //! and what is allowed; nothing is guessed or clamped. Paths in the file are relative to the file's folder,
 //! paths in flags and variables to the working folder. The doc comments of [`Config`] are the reference.
 
+mod access;
 mod callbacks;
 mod database_url;
 mod error;
@@ -26,6 +27,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+pub use self::access::{Access, JwtAlgorithm, JwtIssuer, JwtKeys, Origin};
 pub use self::callbacks::{CallbackSecret, Callbacks};
 pub use self::database_url::DatabaseUrl;
 pub use self::error::ConfigError;
@@ -46,8 +48,8 @@ const DEFAULT_FILE: &str = "jobql.toml";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where the HTTP API listens. `None` by default: then `serve` takes 127.0.0.1:8080 and `work` opens no
-    /// port. Port 0 picks a free one, which the log tells. An address that is not loopback is refused, as there is no
-    /// authentication yet.
+    /// port. Port 0 picks a free one, which the log tells. An address that other machines reach is served only where
+    /// tokens are in use, or with `insecure`.
     pub listen: Option<SocketAddr>,
     /// Where the embedded database lives; `data` by default. Not used with `database_url`. On a network file
     /// system a lost connection looks like a failing disk to PostgreSQL; prefer a local one.
@@ -106,6 +108,8 @@ pub struct Config {
     /// Whether to start although the database may lose what it has acknowledged (`fsync`, `full_page_writes`
     /// or `synchronous_commit` off); false by default.
     pub allow_unsafe_durability: bool,
+    /// Who may come in: `origins`, `hosts`, `insecure`, and the issuer of JWTs, `jwt_…`.
+    pub access: Access,
     /// How callbacks are signed and where they may go: `callback_secret`, `callback_previous_secret`, `callback_hosts`.
     pub callbacks: Callbacks,
     /// How long finished jobs are kept.
@@ -204,6 +208,7 @@ impl Config {
                 None => error,
             })?;
         Ok(Self {
+            access: Access::load(&file, o)?,
             callbacks: Callbacks {
                 secret: secret.parsed()?,
                 previous_secret: previous_secret.parsed()?,
@@ -282,6 +287,16 @@ struct Table {
     trusted_documents: Option<PathBuf>,
     database_connections: Option<Scalar>,
     allow_unsafe_durability: Option<Scalar>,
+    origins: Option<Vec<String>>,
+    hosts: Option<Vec<String>>,
+    insecure: Option<Scalar>,
+    jwt_issuer: Option<Scalar>,
+    jwt_audience: Option<Scalar>,
+    jwt_algorithm: Option<Scalar>,
+    jwt_keys: Option<Scalar>,
+    jwt_client_claim: Option<Scalar>,
+    jwt_scope_claim: Option<Scalar>,
+    jwt_leeway_seconds: Option<Scalar>,
     callback_secret: Option<Scalar>,
     callback_previous_secret: Option<Scalar>,
     callback_hosts: Option<Vec<String>>,
@@ -423,6 +438,10 @@ enum Given<'a> {
 }
 
 impl Setting<'_> {
+    fn is_in_file(&self) -> bool {
+        matches!(self.value, Given::InFile(_))
+    }
+
     fn is_given(&self) -> bool {
         !matches!(self.value, Given::Nowhere)
     }
@@ -481,14 +500,7 @@ impl Setting<'_> {
     }
 
     fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        let address: Option<Address> = self.parsed()?;
-        match address {
-            Some(Address(address)) if !address.ip().is_loopback() => Err(self.error(format!(
-                "{address} can be reached from other machines, and there is no authentication yet; allowed are \
-                 loopback addresses such as 127.0.0.1:8080 or [::1]:8080 (put a proxy that authenticates before it)"
-            ))),
-            address => Ok(address.map(|Address(address)| address)),
-        }
+        Ok(self.parsed()?.map(|Address(address)| address))
     }
 }
 

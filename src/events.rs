@@ -37,6 +37,7 @@ pub struct Events {
     store: Store,
     hub: Arc<hub::Hub>,
     ready: watch::Sender<u64>,
+    tokens: watch::Sender<u64>,
     cancels: broadcast::Sender<Uuid>,
     waits_ended: CancellationToken,
     log_news: Arc<log_news::LogNews>,
@@ -55,6 +56,7 @@ impl Events {
         let events = Events {
             hub: Arc::new(hub::Hub::default()),
             ready: watch::Sender::new(0),
+            tokens: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
             waits_ended: CancellationToken::new(),
             log_news: Arc::default(),
@@ -88,6 +90,11 @@ impl Events {
     /// Ticks when a queue may have got work. Register first, look then, wait last.
     pub fn ready(&self) -> watch::Receiver<u64> {
         self.ready.subscribe()
+    }
+
+    /// Ticks when tokens may have been made or revoked.
+    pub fn token_news(&self) -> watch::Receiver<u64> {
+        self.tokens.subscribe()
     }
 
     /// Ids of running jobs that were asked to stop.

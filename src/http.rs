@@ -8,6 +8,8 @@
 //! | `/metrics` | figures for Prometheus; for operators |
 //! | `/ui/…`, `/graphiql` | the dashboard and GraphiQL; `/` leads to the dashboard |
 //!
+//! `/graphql` and `/metrics` need a token where tokens are in use; the others tell nothing of anyone's jobs.
+//!
 //! A shutdown shows at once in `/readyz`; sockets are closed with 1012, requests in flight finish, bounded by
 //! [`DRAIN`]. Mutations run to their end even when their client has gone.
 
@@ -26,6 +28,7 @@ pub mod health;
 pub mod pages;
 
 pub mod answer;
+pub mod cors;
 pub mod execution;
 pub mod negotiation;
 pub mod operation_request;
@@ -61,11 +64,12 @@ use self::limits::{Holder, Limiter};
 use self::negotiation::{MediaType, accepted};
 use self::peer::{Peer, client_address};
 use self::tls::Certificates;
+use crate::access::{Access, Caller, Refused};
 use crate::config::Config;
+use crate::error::cause_of;
 use crate::events::Events;
-use crate::graphql::error::Code;
+use crate::graphql::error::{Code, retry_after};
 use crate::graphql::{self, Parts, Schema};
-use crate::job::viewer::Viewer;
 use crate::store::Store;
 
 /// How long requests in flight may take at a shutdown.
@@ -81,6 +85,7 @@ pub struct HttpState {
     config: Arc<Config>,
     limiter: Limiter,
     availability: Availability,
+    access: Access,
     /// Cancelled when the shutdown begins.
     closing: CancellationToken,
     /// Sockets, and mutations that outlive their clients.
@@ -89,7 +94,7 @@ pub struct HttpState {
 
 impl HttpState {
     /// The state of a server on these.
-    pub fn new(store: Store, events: Events, config: Arc<Config>) -> HttpState {
+    pub fn new(store: Store, events: Events, config: Arc<Config>, access: Access) -> HttpState {
         let parts = Parts { store: store.clone(), events, config: config.clone() };
         HttpState {
             schema: graphql::schema(parts),
@@ -97,6 +102,7 @@ impl HttpState {
             limiter: Limiter::new(config.limits.clone()),
             availability: Availability::default(),
             config,
+            access,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -109,9 +115,27 @@ impl HttpState {
         Holder::of_address(client_address(peer.ip(), request.headers(), trusted)).into_iter().collect()
     }
 
-    /// On whose behalf a request is. No tokens are in use, so everyone is an operator.
-    fn viewer(&self, _headers: &HeaderMap) -> Viewer {
-        Viewer::Operator
+    /// True where connections are encrypted here, and not by a proxy.
+    pub fn is_encrypted(&self) -> bool {
+        self.config.tls.is_some()
+    }
+
+    /// Who sends a request, if they may.
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Answer> {
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization = match (given.next(), given.next()) {
+            (None, _) => None,
+            (Some(one), None) => Some(one.to_str().unwrap_or_default()),
+            (Some(_), Some(_)) => Some(""),
+        };
+        self.access.admit(authorization).await.map_err(|refused| match refused {
+            Refused::Unauthenticated => Answer::unauthenticated(),
+            Refused::Unavailable(error) => {
+                tracing::warn!(error = %error, error.cause = %cause_of(&error), "a token could not be looked up");
+                let error = Code::Unavailable.error("the database is not available to verify the token");
+                Answer::unavailable(retry_after(error, Duration::from_secs(1)))
+            }
+        })
     }
 }
 
@@ -156,9 +180,25 @@ pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shut
 }
 
 async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> Response {
-    if !origin::names_this_machine(request.headers()) {
-        let problem =
-            "the Host header names another machine; there are no tokens, so only this one is served";
+    let config = state.config.clone();
+    let page = cors::listed_page(&config.access, request.headers());
+    let mut response = if page.is_some() && cors::is_preflight(&request) {
+        cors::preflight()
+    } else {
+        answer(state, request).await
+    };
+    cors::tell(&config.access, page, &mut response);
+    response
+}
+
+async fn answer(state: HttpState, request: Request) -> Response {
+    let needs_token = state.access.needs_token();
+    if !origin::is_called_by_its_name(&state.config.access, needs_token, request.headers()) {
+        let problem = if needs_token {
+            "the Host header is not a name of this server"
+        } else {
+            "the Host header names another machine; there are no tokens, so only this one is served"
+        };
         let refused = Answer::Refused(StatusCode::FORBIDDEN, Code::Forbidden.error(problem));
         return refused.into_response(MediaType::Json);
     }
@@ -169,6 +209,13 @@ async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> R
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(state, request, holders).await;
     }
+    let caller = match state.caller(request.headers()).await {
+        Ok(caller) => caller,
+        Err(refused) => {
+            graphql_post::pass_over_body(request.into_body()).await;
+            return refused.into_response(MediaType::Json);
+        }
+    };
     let Some(accepted) = accepted(request.headers()) else {
         let problem = "offered are application/graphql-response+json and application/json, and for streams \
                        text/event-stream and multipart/mixed;subscriptionSpec=1.0; Accept rules all of them out";
@@ -176,14 +223,14 @@ async fn graphql_endpoint(State(state): State<HttpState>, request: Request) -> R
         return refused.into_response(MediaType::Json);
     };
     let reply = match *request.method() {
-        Method::POST => graphql_post::reply(&state, accepted, request, holders).await,
-        Method::GET => graphql_get::reply(&state, accepted, request, holders).await,
+        Method::POST => graphql_post::reply(&state, accepted, &caller, request, holders).await,
+        Method::GET => graphql_get::reply(&state, accepted, &caller, request, holders).await,
         _ => Answer::method_not_allowed("the API takes POST, and GET for queries", "GET, POST").into(),
     };
     match reply {
         // Who accepts streams only is told in JSON why there is none.
         Reply::Answer(answer) => answer.into_response(accepted.json.unwrap_or(MediaType::Json)),
-        Reply::Stream(stream_type, yielded) => streaming::response(&state, stream_type, yielded),
+        Reply::Stream(stream_type, yielded) => streaming::response(&state, caller, stream_type, yielded),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod forecast;
 pub mod lease_token;
 pub mod outcome;
 pub mod submission;
+pub mod token;
 pub mod viewer;
 pub mod workflow;
 

@@ -37,6 +37,9 @@ pub mod maintenance;
 pub mod worker;
 
 #[doc(hidden)]
+pub mod access;
+
+#[doc(hidden)]
 pub mod graphql;
 
 #[doc(hidden)]

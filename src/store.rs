@@ -43,6 +43,7 @@ mod sight;
 pub mod submit;
 pub mod sweep;
 pub mod throughput;
+pub mod token;
 pub mod update;
 pub mod worker;
 pub mod workflow;

@@ -3,6 +3,7 @@
 //! The crate knows columns and states. It holds no SQL, no GraphQL and no rules about when a change is made:
 //! those live in `jobql::store` and `jobql::job`.
 
+pub mod api_token;
 pub mod attempt;
 pub mod job;
 pub mod job_log;

@@ -10,6 +10,7 @@ mod m20261122_000012_job_log;
 mod m20261122_000013_job_load;
 mod m20261122_000014_kind_duration;
 mod m20261122_000015_callback;
+mod m20261122_000020_api_token;
 mod m20261122_000025_external_worker;
 mod m20261122_000030_dependency;
 mod m20261122_000031_workflow;
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000013_job_load::Migration),
             Box::new(m20261122_000014_kind_duration::Migration),
             Box::new(m20261122_000015_callback::Migration),
+            Box::new(m20261122_000020_api_token::Migration),
             Box::new(m20261122_000025_external_worker::Migration),
             Box::new(m20261122_000030_dependency::Migration),
             Box::new(m20261122_000031_workflow::Migration),

@@ -99,6 +99,15 @@ async fn run_on(
 ) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+    // A worker serves its health only, which needs no token.
+    let served = listener.as_ref().filter(|_| role == Role::Serve);
+    let access = match super::entrance::guarded(&config, &store, served).await {
+        Ok(access) => access,
+        Err(refused) => {
+            store.close().await;
+            return Err(refused);
+        }
+    };
     // What runs in the background ends after everything that it helps.
     let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
     let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
@@ -112,8 +121,11 @@ async fn run_on(
         WorkerSettings { spawner: Spawner::supervised(), ..WorkerSettings::of(&config) },
         stopping.clone(),
     ));
-    let mut http =
-        tokio::spawn(serve_http(listener, role, (store.clone(), events, config), stopping.clone()));
+    if role == Role::Serve {
+        access.start(&events, &tasks, &background);
+    }
+    let state = HttpState::new(store.clone(), events, config, access);
+    let mut http = tokio::spawn(serve_http(listener, role, state, stopping.clone()));
     tracing::info!(database.place = database.place(), "ready");
 
     let (mut worked, mut served) = (None, None);
@@ -149,7 +161,7 @@ async fn run_on(
 async fn serve_http(
     listener: Option<TcpListener>,
     role: Role,
-    (store, events, config): (Store, Events, Arc<Config>),
+    state: HttpState,
     stopping: CancellationToken,
 ) -> std::io::Result<()> {
     let Some(listener) = listener else {
@@ -157,8 +169,7 @@ async fn serve_http(
         return Ok(());
     };
     let address = listener.local_addr()?;
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let state = HttpState::new(store, events, config);
+    let scheme = if state.is_encrypted() { "https" } else { "http" };
     match role {
         Role::Serve => {
             say(&format!("GraphQL API on {scheme}://{address}/graphql"));

@@ -128,6 +128,37 @@ pub struct Overrides {
     #[arg(long, global = true, env = "JOBQL_ALLOW_UNSAFE_DURABILITY", value_name = "true|false",
           num_args = 0..=1, default_missing_value = "true")]
     pub allow_unsafe_durability: Option<String>,
+    /// Web pages that may use the API from a browser, separated by commas, as https://app.example [default: none]
+    #[arg(long, global = true, env = "JOBQL_ORIGINS", value_name = "ORIGINS")]
+    pub origins: Option<String>,
+    /// Names by which this server may be called, separated by commas [default: any with tokens, this machine's without]
+    #[arg(long, global = true, env = "JOBQL_HOSTS", value_name = "HOSTS")]
+    pub hosts: Option<String>,
+    /// Serve other machines although there are no tokens: whoever reaches the address is an operator [default: false]
+    #[arg(long, global = true, env = "JOBQL_INSECURE", value_name = "true|false",
+          num_args = 0..=1, default_missing_value = "true")]
+    pub insecure: Option<String>,
+    /// Issuer whose JWTs let in; needs the three settings below [default: none]
+    #[arg(long, global = true, env = "JOBQL_JWT_ISSUER", value_name = "TEXT")]
+    pub jwt_issuer: Option<String>,
+    /// Audience that its JWTs must name
+    #[arg(long, global = true, env = "JOBQL_JWT_AUDIENCE", value_name = "TEXT")]
+    pub jwt_audience: Option<String>,
+    /// The one algorithm that is accepted: RS256, ES256 or EdDSA
+    #[arg(long, global = true, env = "JOBQL_JWT_ALGORITHM", value_name = "NAME")]
+    pub jwt_algorithm: Option<String>,
+    /// Its public keys, a JSON Web Key Set in a file or at an https URL
+    #[arg(long, global = true, env = "JOBQL_JWT_KEYS", value_name = "FILE|URL")]
+    pub jwt_keys: Option<String>,
+    /// Claim that names the client [default: sub]
+    #[arg(long, global = true, env = "JOBQL_JWT_CLIENT_CLAIM", value_name = "CLAIM")]
+    pub jwt_client_claim: Option<String>,
+    /// Claim that gives the scope: client, worker or operator [default: none, all are clients]
+    #[arg(long, global = true, env = "JOBQL_JWT_SCOPE_CLAIM", value_name = "CLAIM")]
+    pub jwt_scope_claim: Option<String>,
+    /// How far the issuer's clock may be off, 0 to 300 [default: 30]
+    #[arg(long, global = true, env = "JOBQL_JWT_LEEWAY_SECONDS", value_name = "SECONDS")]
+    pub jwt_leeway_seconds: Option<String>,
     /// Signs callbacks, whsec_ and base64; without one no job may have a callback
     #[arg(long, global = true, env = "JOBQL_CALLBACK_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub callback_secret: Option<String>,
@@ -155,7 +186,7 @@ pub struct Overrides {
 }
 
 /// Every variable that is read; the test below holds it to the flags.
-const VARIABLES: [&str; 42] = [
+const VARIABLES: [&str; 52] = [
     "JOBQL_CONFIG",
     "JOBQL_LISTEN",
     "JOBQL_DATA_DIR",
@@ -192,6 +223,16 @@ const VARIABLES: [&str; 42] = [
     "JOBQL_TRUSTED_DOCUMENTS",
     "JOBQL_DATABASE_CONNECTIONS",
     "JOBQL_ALLOW_UNSAFE_DURABILITY",
+    "JOBQL_ORIGINS",
+    "JOBQL_HOSTS",
+    "JOBQL_INSECURE",
+    "JOBQL_JWT_ISSUER",
+    "JOBQL_JWT_AUDIENCE",
+    "JOBQL_JWT_ALGORITHM",
+    "JOBQL_JWT_KEYS",
+    "JOBQL_JWT_CLIENT_CLAIM",
+    "JOBQL_JWT_SCOPE_CLAIM",
+    "JOBQL_JWT_LEEWAY_SECONDS",
     "JOBQL_CALLBACK_SECRET",
     "JOBQL_CALLBACK_PREVIOUS_SECRET",
     "JOBQL_CALLBACK_HOSTS",

@@ -28,6 +28,9 @@ const LOG_CHANNEL: &str = "jobql_log";
 /// Ids of running jobs that were asked to stop.
 const CANCEL_CHANNEL: &str = "jobql_cancel";
 
+/// Tokens were made or revoked.
+const TOKEN_CHANNEL: &str = "jobql_token";
+
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_WITHIN: Duration = Duration::from_secs(4);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -63,6 +66,7 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     events.log_news.tell_all();
     events.board.tell();
     events.ready.send_modify(|tick| *tick += 1);
+    events.tokens.send_modify(|tick| *tick += 1);
     events.claim_line.tell_all();
     let pongs = AtomicU64::new(0);
     let hear = async {
@@ -85,7 +89,15 @@ async fn connect(options: &PgConnectOptions, ping_channel: &str) -> sqlx::Result
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
     listener
-        .listen_all([JOB_CHANNEL, READY_CHANNEL, CANCEL_CHANNEL, LOG_CHANNEL, QUEUE_CHANNEL, ping_channel])
+        .listen_all([
+            JOB_CHANNEL,
+            READY_CHANNEL,
+            CANCEL_CHANNEL,
+            LOG_CHANNEL,
+            QUEUE_CHANNEL,
+            TOKEN_CHANNEL,
+            ping_channel,
+        ])
         .await?;
     Ok(listener)
 }
@@ -97,6 +109,7 @@ fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, p
             events.board.tell();
         }
         QUEUE_CHANNEL => events.board.tell(),
+        TOKEN_CHANNEL => events.tokens.send_modify(|tick| *tick += 1),
         READY_CHANNEL => {
             events.ready.send_modify(|tick| *tick += 1);
             events.claim_line.tell(notification.payload());

@@ -26,6 +26,8 @@ pub enum Code {
     PayloadTooLarge,
     /// More at once than is allowed.
     RateLimited,
+    /// No valid token.
+    Unauthenticated,
     /// Not permitted.
     Forbidden,
     /// The document has a syntax error.
@@ -56,6 +58,7 @@ impl Code {
             Code::InvalidPayload => "INVALID_PAYLOAD",
             Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Code::RateLimited => "RATE_LIMITED",
+            Code::Unauthenticated => "UNAUTHENTICATED",
             Code::Forbidden => "FORBIDDEN",
             Code::ParseFailed => "GRAPHQL_PARSE_FAILED",
             Code::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",

@@ -27,6 +27,11 @@ impl Answer {
         Answer::Refused(StatusCode::BAD_REQUEST, Code::BadRequest.error(problem))
     }
 
+    /// 401; the same whatever is wrong with the token.
+    pub fn unauthenticated() -> Answer {
+        Answer::Refused(StatusCode::UNAUTHORIZED, unauthenticated())
+    }
+
     /// 405.
     pub fn method_not_allowed(problem: &str, allowed: &'static str) -> Answer {
         Answer::MethodNotAllowed(Code::BadRequest.error(problem), allowed)
@@ -79,6 +84,9 @@ impl Answer {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, allow);
         }
@@ -87,6 +95,11 @@ impl Answer {
         }
         response
     }
+}
+
+/// What is said to who has no valid token.
+pub fn unauthenticated() -> ServerError {
+    Code::Unauthenticated.error("a valid token is needed, as Authorization: Bearer TOKEN")
 }
 
 /// Without a `data` key, as nothing was executed.

@@ -9,6 +9,7 @@ use super::execution::{self, Incoming, Method, Reply};
 use super::limits::Holder;
 use super::negotiation::Accepted;
 use super::operation_request::{NoRequest, from_json, scanned_json};
+use crate::access::Caller;
 use crate::graphql::request_check::RawRequest;
 
 /// The parameters; `variables` and `extensions` are JSON.
@@ -23,12 +24,18 @@ struct Parameters {
 }
 
 /// Executes the query of the URL.
-pub async fn reply(state: &HttpState, accepted: Accepted, request: Request, holders: Vec<Holder>) -> Reply {
+pub async fn reply(
+    state: &HttpState,
+    accepted: Accepted,
+    caller: &Caller,
+    request: Request,
+    holders: Vec<Holder>,
+) -> Reply {
     let raw = match Query::<Parameters>::try_from_uri(request.uri()) {
         Ok(Query(parameters)) => parameters.into_request(),
         Err(_) => Err(NoRequest::Malformed("the parameters of the URL cannot be read".to_owned())),
     };
-    let viewer = state.viewer(request.headers());
+    let viewer = caller.viewer.clone();
     execution::reply(state, Incoming { accepted, method: Method::Get, viewer, holders, raw }).await
 }
 

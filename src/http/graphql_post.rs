@@ -13,6 +13,7 @@ use super::limits::Holder;
 use super::negotiation::{Accepted, is_json};
 use super::operation_request::{from_json, scanned_json};
 use super::{HttpState, text_header};
+use crate::access::Caller;
 use crate::graphql::error::Code;
 
 /// How long a body may take to arrive.
@@ -25,7 +26,13 @@ const PASS_OVER_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_ROOM: usize = 64 << 10;
 
 /// Reads the body and executes what it holds.
-pub async fn reply(state: &HttpState, accepted: Accepted, request: Request, holders: Vec<Holder>) -> Reply {
+pub async fn reply(
+    state: &HttpState,
+    accepted: Accepted,
+    caller: &Caller,
+    request: Request,
+    holders: Vec<Holder>,
+) -> Reply {
     let (parts, body) = request.into_parts();
     if !is_json(&parts.headers) {
         let error = Code::BadRequest.error("the body must be application/json in UTF-8");
@@ -44,8 +51,13 @@ pub async fn reply(state: &HttpState, accepted: Accepted, request: Request, hold
     };
     let raw = scanned_json(&bytes).and_then(from_json);
     drop(bytes);
-    let viewer = state.viewer(&parts.headers);
+    let viewer = caller.viewer.clone();
     execution::reply(state, Incoming { accepted, method: Method::Post, viewer, holders, raw }).await
+}
+
+/// Reads on without keeping anything, for the same reason as below.
+pub async fn pass_over_body(body: Body) {
+    pass_over(&mut body.into_data_stream()).await;
 }
 
 /// The whole body, unless it is larger than `limit`, announced or not.

@@ -10,18 +10,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::HttpState;
 use super::answer::Answer;
 use super::negotiation::MediaType;
+use super::{HttpState, origin};
 use crate::graphql::error::Code;
 use crate::job::viewer::Viewer;
 
 /// The version of the format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All figures; FORBIDDEN for anyone but an operator.
+/// All figures; UNAUTHENTICATED without a token where tokens are in use, FORBIDDEN for anyone but an operator.
 pub(super) async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response {
-    if state.viewer(&headers) != Viewer::Operator {
+    let viewer = match state.caller(&headers).await {
+        Ok(caller) => caller.viewer,
+        Err(refused) => return refused.into_response(MediaType::Json),
+    };
+    let named = origin::is_called_by_its_name(&state.config.access, state.access.needs_token(), &headers);
+    if viewer != Viewer::Operator || !named {
         let refused = Code::Forbidden.error("metrics are for operators");
         return Answer::Refused(StatusCode::FORBIDDEN, refused).into_response(MediaType::Json);
     }

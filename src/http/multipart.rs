@@ -3,6 +3,7 @@
 //! Each part is JSON with a result as its `payload`, or `{}` as a heartbeat. The delimiter that ends a part follows it at
 //! once; a reader that looks for it would otherwise have each event only with the next.
 
+use async_graphql::ServerError;
 use serde::Serialize;
 
 use crate::graphql::error::{Code, internal};
@@ -33,7 +34,11 @@ pub fn heartbeat() -> String {
 
 /// The error of the transport that ends a stream at a shutdown.
 pub fn going_away() -> String {
-    let error = Code::Unavailable.error("the server shuts down; subscribe again");
+    broken_off(Code::Unavailable.error("the server shuts down; subscribe again"))
+}
+
+/// An error of the transport, which ends the stream.
+pub fn broken_off(error: ServerError) -> String {
     part(&serde_json::json!({ "payload": null, "errors": [error] }).to_string()) + CLOSING
 }
 

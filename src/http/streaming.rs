@@ -2,7 +2,8 @@
 //!
 //! Each event is one chunk of the body and is written at once; nothing is compressed or gathered. Nothing is queued
 //! either: the operation is asked for more when the peer has taken what there was, so one that does not read costs
-//! constant memory until [`patient_stream`](super::patient_stream) drops it. A shutdown ends the stream.
+//! constant memory until [`patient_stream`](super::patient_stream) drops it. A shutdown ends the stream, and so does the end of its
+//! caller's token.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,18 +19,26 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::HttpState;
+use super::answer::unauthenticated;
 use super::execution::Yielded;
 use super::negotiation::StreamType;
 use super::{event_stream, multipart};
+use crate::access::Caller;
 
 /// How often a stream says something.
 const BEAT_EVERY: Duration = Duration::from_secs(12);
 
 /// The response; its body is the stream.
-pub fn response(state: &HttpState, of_type: StreamType, yielded: BoxStream<'static, Yielded>) -> Response {
+pub fn response(
+    state: &HttpState,
+    caller: Caller,
+    of_type: StreamType,
+    yielded: BoxStream<'static, Yielded>,
+) -> Response {
     let mut beats = interval_at(Instant::now() + BEAT_EVERY, BEAT_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let live = Live { of_type, stage: Stage::Opening, yielded, beats, closing: state.closing.clone() };
+    let live =
+        Live { of_type, stage: Stage::Opening, yielded, beats, caller, closing: state.closing.clone() };
     let chunks = stream::unfold(live, |mut live| async move {
         let chunk = live.next_chunk().await?;
         Some((Ok::<_, Infallible>(chunk), live))
@@ -59,6 +68,7 @@ struct Live {
     stage: Stage,
     yielded: BoxStream<'static, Yielded>,
     beats: Interval,
+    caller: Caller,
     closing: CancellationToken,
 }
 
@@ -82,6 +92,10 @@ impl Live {
             () = self.closing.cancelled() => {
                 self.stage = Stage::Ended;
                 self.going_away()
+            }
+            () = self.caller.ended() => {
+                self.stage = Stage::Ended;
+                self.shown_out()
             }
             yielded = self.yielded.next() => Some(match yielded {
                 Some(Yielded::Response(response)) => self.event(&response),
@@ -121,6 +135,14 @@ impl Live {
         match self.of_type {
             StreamType::EventStream => event_stream::COMPLETE,
             StreamType::Multipart => multipart::CLOSING,
+        }
+    }
+
+    /// Whoever opens it again is told 401.
+    fn shown_out(&self) -> Option<String> {
+        match self.of_type {
+            StreamType::EventStream => None,
+            StreamType::Multipart => Some(multipart::broken_off(unauthenticated())),
         }
     }
 

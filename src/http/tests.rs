@@ -39,7 +39,8 @@ async fn server_with(set: impl FnOnce(&mut Config)) -> Server {
     let (store, shutdown) = (Store::new(pool.clone(), pool, orm), CancellationToken::new());
     let options = "postgres://nobody@127.0.0.1:1/none".parse().unwrap();
     let events = Events::start(store.clone(), options, &TaskTracker::new(), shutdown.clone());
-    let state = HttpState::new(store, events, Arc::new(config));
+    let access = Access::new(store.clone(), &config.access).unwrap();
+    let state = HttpState::new(store, events, Arc::new(config), access);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(serve(listener, router(state.clone()), state, shutdown.clone()));

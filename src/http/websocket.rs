@@ -6,7 +6,8 @@
 //!   │  no init within 3 s: 4408        │        └─ error, next, complete
 //!   │  subscribe: 4401                 │  init: 4429 · id in use: 4409
 //!   └──────────────┬───────────────────┘
-//!                  ▼  not a message: 4400 · no known subprotocol: 4406 · shutdown: 1012 · not reading: 1013
+//!                  ▼  no valid token, or not any more: 4403
+//!                     not a message: 4400 · no known subprotocol: 4406 · shutdown: 1012 · not reading: 1013
 //!                     not UTF-8: 1007 · too large: 1009
 //!               closed
 //! ```
@@ -26,21 +27,23 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::close::Close;
 use self::message::ClientMessage;
 use self::operations::Operations;
-use super::answer::Answer;
+use super::answer::{Answer, unauthenticated};
 use super::execution::Yielded;
 use super::limits::{Holder, Share};
 use super::negotiation::MediaType;
 use super::{HttpState, origin, text_header};
+use crate::access::{Caller, Refused};
+use crate::error::cause_of;
 use crate::graphql;
 use crate::graphql::error::Code;
 use crate::graphql::request_check::{CheckedRequest, RawRequest};
-use crate::job::viewer::Viewer;
 
 /// The subprotocol that is spoken.
 const SUBPROTOCOL: &str = "graphql-transport-ws";
@@ -67,16 +70,21 @@ pub fn is_upgrade(request: &Request) -> bool {
 /// Lets the client in, unless its Origin is not allowed.
 pub async fn upgrade(state: HttpState, request: Request, mut holders: Vec<Holder>) -> Response {
     let (mut parts, _body) = request.into_parts();
-    if !origin::is_allowed(&parts.headers) {
+    if !origin::is_allowed(&state.config.access, &parts.headers) {
         let error = Code::Forbidden.error("this Origin may not open a WebSocket");
         return Answer::Refused(StatusCode::FORBIDDEN, error).into_response(MediaType::Json);
     }
+    // A browser cannot send a token here; who sends none may do so with `connection_init`.
+    let caller = match state.caller(&parts.headers).await {
+        Ok(caller) => Some(caller),
+        Err(_) if !parts.headers.contains_key(header::AUTHORIZATION) => None,
+        Err(refused) => return refused.into_response(MediaType::Json),
+    };
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let viewer = state.viewer(&parts.headers);
-    holders.extend(Holder::of_viewer(&viewer));
+    holders.extend(caller.as_ref().and_then(|caller| Holder::of_viewer(&caller.viewer)));
     let share = match state.limiter.socket(&holders) {
         Ok(share) => share,
         Err(error) => return Answer::over_a_limit(error).into_response(MediaType::Json),
@@ -91,7 +99,7 @@ pub async fn upgrade(state: HttpState, request: Request, mut holders: Vec<Holder
     let speaks = upgrade.selected_protocol().is_some();
     let owned = state.tasks.token();
     let mut response = upgrade
-        .on_upgrade(move |socket| Session::new(socket, state, viewer, (owned, share), holders).run(speaks));
+        .on_upgrade(move |socket| Session::new(socket, state, caller, (owned, share), holders).run(speaks));
     // Among them is how the client spells its headers, and ours are spelt the same.
     response.extensions_mut().extend(parts.extensions);
     response
@@ -101,14 +109,25 @@ pub async fn upgrade(state: HttpState, request: Request, mut holders: Vec<Holder
 struct Session {
     socket: WebSocket,
     state: HttpState,
-    viewer: Viewer,
+    /// None until a token has come.
+    caller: Option<Caller>,
     operations: Operations,
     acknowledged: bool,
     pings_unanswered: u32,
     /// Whose limits it counts against.
     holders: Vec<Holder>,
+    /// Its place among the sockets of who introduced themselves.
+    _share_of_caller: Option<Share>,
     /// Lets a shutdown wait for this task; its place among the sockets of its client.
     _owned: (TaskTrackerToken, Share),
+}
+
+/// Returns when the caller may not stay.
+async fn ended(caller: Option<Caller>) {
+    match caller {
+        Some(caller) => caller.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a session ends.
@@ -125,18 +144,19 @@ impl Session {
     fn new(
         socket: WebSocket,
         state: HttpState,
-        viewer: Viewer,
+        caller: Option<Caller>,
         owned: (TaskTrackerToken, Share),
         holders: Vec<Holder>,
     ) -> Session {
         Session {
             socket,
             state,
-            viewer,
+            caller,
             operations: Operations::default(),
             acknowledged: false,
             pings_unanswered: 0,
             holders,
+            _share_of_caller: None,
             _owned: owned,
         }
     }
@@ -160,6 +180,7 @@ impl Session {
         loop {
             let step = tokio::select! {
                 () = closing.cancelled() => Err(End::Close(Close::ShuttingDown)),
+                () = ended(self.caller.clone()) => Err(End::Close(Close::Forbidden)),
                 () = sleep_until(init_deadline), if !self.acknowledged => Err(End::Close(Close::InitTimeout)),
                 _ = pings.tick() => self.ping().await,
                 received = self.socket.recv() => self.receive(received).await,
@@ -191,8 +212,9 @@ impl Session {
     async fn handle(&mut self, text: &str) -> Result<(), End> {
         let message = message::parse(text).map_err(|problem| End::Close(Close::Invalid(problem)))?;
         match message {
-            ClientMessage::ConnectionInit if self.acknowledged => Err(End::Close(Close::SecondInit)),
-            ClientMessage::ConnectionInit => {
+            ClientMessage::ConnectionInit(_) if self.acknowledged => Err(End::Close(Close::SecondInit)),
+            ClientMessage::ConnectionInit(payload) => {
+                self.introduce(payload).await?;
                 self.acknowledged = true;
                 self.send(message::connection_ack()).await
             }
@@ -206,6 +228,37 @@ impl Session {
             ClientMessage::Complete { id } => {
                 self.operations.stop(&id);
                 Ok(())
+            }
+        }
+    }
+
+    /// Finds out who is there: by the token of the payload, or else by that of the upgrade.
+    async fn introduce(&mut self, payload: Option<Map<String, Value>>) -> Result<(), End> {
+        let given = payload.as_ref().and_then(|payload| {
+            payload
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+                .map(|(_, given)| given)
+        });
+        // What is no text is no token.
+        let authorization = given.map(|given| given.as_str().unwrap_or_default());
+        if authorization.is_none() && self.caller.is_some() {
+            return Ok(());
+        }
+        match self.state.access.admit(authorization).await {
+            Ok(caller) => {
+                if let Some(holder) = Holder::of_viewer(&caller.viewer) {
+                    let share = self.state.limiter.socket(std::slice::from_ref(&holder));
+                    self._share_of_caller = Some(share.map_err(|_| End::Close(Close::TryAgainLater))?);
+                    self.holders.push(holder);
+                }
+                self.caller = Some(caller);
+                Ok(())
+            }
+            Err(Refused::Unauthenticated) => Err(End::Close(Close::Forbidden)),
+            Err(Refused::Unavailable(error)) => {
+                tracing::warn!(error = %error, error.cause = %cause_of(&error), "a token could not be looked up");
+                Err(End::Close(Close::TryAgainLater))
             }
         }
     }
@@ -229,7 +282,8 @@ impl Session {
         let limiter = &self.state.limiter;
         self.holders.iter().try_for_each(|holder| limiter.request(holder))?;
         limiter.on_socket(self.operations.len())?;
-        let checked = graphql::prepare(&self.state.schema, raw, self.viewer.clone())?;
+        let caller = self.caller.as_ref().ok_or_else(unauthenticated)?;
+        let checked = graphql::prepare(&self.state.schema, raw, caller.viewer.clone())?;
         if !checked.state.without_database {
             self.state.availability.check()?;
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["main", "cli"],
     &["http", "native"],
-    &["graphql", "worker", "maintenance"],
+    &["graphql", "worker", "maintenance", "access"],
     &["events"],
     &["store", "outbound"],
     &["job", "postgres"],

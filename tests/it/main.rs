@@ -38,6 +38,7 @@ mod queues;
 mod refusals;
 mod submitting;
 mod tenants;
+mod tokens;
 mod transitions;
 mod watching;
 mod workflows;

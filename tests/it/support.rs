@@ -214,7 +214,12 @@ impl TestDb {
 
     /// A job that stands in `status`, reached by operations of the store.
     pub async fn job_in(&self, status: JobStatus) -> job::Model {
-        let job = self.submit(echo()).await;
+        self.job_of(status, echo()).await
+    }
+
+    /// The same, of this submission.
+    pub async fn job_of(&self, status: JobStatus, submission: Submission) -> job::Model {
+        let job = self.submit(submission).await;
         let by_hand = |sql: &'static str| async move {
             sqlx::query(sql).bind(job.id).execute(self.pool()).await.expect("by hand");
             self.job(job.id).await

@@ -13,8 +13,12 @@ pub enum Close {
     NotReading,
     /// Not a message of the protocol. 4400.
     Invalid(String),
+    /// It cannot be said now whether the token is valid. 1013.
+    TryAgainLater,
     /// `subscribe` before the acknowledgement. 4401.
     NotAcknowledged,
+    /// No valid token, or not any more. 4403.
+    Forbidden,
     /// No subprotocol that is spoken here. 4406.
     UnknownSubprotocol,
     /// No `connection_init` in time. 4408.
@@ -40,9 +44,10 @@ impl Close {
             Close::NotText => 1007,
             Close::TooLarge => 1009,
             Close::ShuttingDown => 1012,
-            Close::NotReading => 1013,
+            Close::NotReading | Close::TryAgainLater => 1013,
             Close::Invalid(_) => 4400,
             Close::NotAcknowledged => 4401,
+            Close::Forbidden => 4403,
             Close::UnknownSubprotocol => 4406,
             Close::InitTimeout => 4408,
             Close::IdInUse(_) => 4409,
@@ -59,6 +64,8 @@ impl Close {
             Close::ShuttingDown => "Service restart".to_owned(),
             Close::Invalid(problem) => problem.clone(),
             Close::NotAcknowledged => "Unauthorized".to_owned(),
+            Close::Forbidden => "Forbidden".to_owned(),
+            Close::TryAgainLater => "Try again later".to_owned(),
             Close::UnknownSubprotocol => "Subprotocol not acceptable".to_owned(),
             Close::InitTimeout => "Connection initialisation timeout".to_owned(),
             Close::IdInUse(id) => format!("Subscriber for {id} already exists"),

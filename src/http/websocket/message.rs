@@ -6,11 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::graphql::request_check::RawRequest;
 use crate::http::operation_request::{NoRequest, from_json, scan};
 
-/// What a client says.
-#[derive(Debug)]
+/// What a client says. Without `Debug`, as it may hold a token.
 pub enum ClientMessage {
-    /// `connection_init`.
-    ConnectionInit,
+    /// `connection_init`, with what may hold a token.
+    ConnectionInit(Option<Map<String, Value>>),
     /// `ping`, with what the `pong` must carry.
     Ping(Option<Map<String, Value>>),
     /// `pong`.
@@ -47,7 +46,7 @@ pub fn parse(text: &str) -> Result<ClientMessage, String> {
         _ => return Err("Message is missing the 'type' property".to_owned()),
     };
     match kind.as_str() {
-        "connection_init" => object_or_nothing(&kind, &mut message).map(|_| ClientMessage::ConnectionInit),
+        "connection_init" => object_or_nothing(&kind, &mut message).map(ClientMessage::ConnectionInit),
         "ping" => object_or_nothing(&kind, &mut message).map(ClientMessage::Ping),
         "pong" => object_or_nothing(&kind, &mut message).map(|_| ClientMessage::Pong),
         "complete" => Ok(ClientMessage::Complete { id: id(&kind, &mut message)? }),
@@ -163,16 +162,16 @@ mod tests {
             Ok(ClientMessage::Subscribe { id, request: Err(error) }) => {
                 assert_eq!((id.as_str(), code_of(&error)), ("1", Some("INVALID_PAYLOAD")));
             }
-            other => panic!("{other:?}"),
+            _ => panic!("no subscribe with a refused request"),
         }
     }
 
     #[test]
     fn messages_are_read() {
-        assert!(matches!(parse(r#"{"type":"connection_init"}"#), Ok(ClientMessage::ConnectionInit)));
+        assert!(matches!(parse(r#"{"type":"connection_init"}"#), Ok(ClientMessage::ConnectionInit(None))));
         assert!(matches!(parse(r#"{"type":"pong","payload":null}"#), Ok(ClientMessage::Pong)));
         let ping = parse(r#"{"type":"ping","payload":{"a":1}}"#);
-        let Ok(ClientMessage::Ping(payload)) = ping else { panic!("{ping:?}") };
+        let Ok(ClientMessage::Ping(payload)) = ping else { panic!("no ping") };
         assert_eq!(pong(payload), r#"{"payload":{"a":1},"type":"pong"}"#);
         let subscribe = parse(r#"{"id":"ä","type":"subscribe","payload":{"query":"{a}","variables":null}}"#);
         assert!(matches!(subscribe, Ok(ClientMessage::Subscribe { id, request: Ok(_) }) if id == "ä"));

@@ -37,7 +37,10 @@ impl Process {
 
     /// The same with these variables.
     pub async fn serve_with(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        let mut all = vec!["serve"];
+        if !arguments.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
         all.extend(arguments);
         let mut process = Process::start_with(database_url, &all, environment);
         let stdout = process.child.stdout.take().expect("standard output");
@@ -159,6 +162,30 @@ impl Process {
     }
 }
 
+/// What `jobql` with these arguments prints and how it ends.
+pub async fn output(database_url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_jobql"))
+        .args(arguments)
+        .env("JOBQL_DATABASE_URL", database_url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = deadline("the end of a command", output).await.expect("jobql starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The secret of a new token.
+pub async fn new_token(database_url: &str, arguments: &[&str]) -> String {
+    let mut all = vec!["token", "create"];
+    all.extend(arguments);
+    let (code, printed, said) = output(database_url, &all).await;
+    assert_eq!(code, Some(0), "{said}");
+    let secret = printed.trim_end().to_owned();
+    assert!(secret.starts_with("jobql_") && !secret.contains(char::is_whitespace) && !said.contains(&secret));
+    secret
+}
+
 /// POSTs an operation.
 pub async fn ask(url: &str, query: &str, variables: Value) -> Value {
     let client = reqwest::Client::new();
@@ -201,6 +228,33 @@ impl Socket {
         socket.send(json!({"type": "connection_init"})).await;
         assert_eq!(socket.next_message().await.expect("an answer")["type"], "connection_ack");
         Ok(socket)
+    }
+
+    /// One that has sent this as the payload of its `connection_init`, and heard nothing yet.
+    pub async fn introduced(url: &str, payload: Value) -> Socket {
+        let mut request = url.replace("http://", "ws://").into_client_request().expect("a request");
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
+        let (stream, _) =
+            deadline("a socket", tokio_tungstenite::connect_async(request)).await.expect("a socket");
+        let mut socket = Socket { stream };
+        socket.send(json!({"type": "connection_init", "payload": payload})).await;
+        socket
+    }
+
+    /// The code with which the server closes it, whatever it says before.
+    pub async fn close_code(&mut self) -> u16 {
+        let closed = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                    Some(Ok(_)) => {}
+                    other => panic!("the socket broke off: {other:?}"),
+                }
+            }
+        };
+        deadline("the socket is closed", closed).await
     }
 
     pub async fn send(&mut self, message: Value) {
