@@ -35,6 +35,7 @@ mod processes;
 mod pruning;
 mod queues;
 mod refusals;
+mod races;
 mod submitting;
 mod tenants;
 mod transitions;
