@@ -39,8 +39,15 @@ $(PIP_INSTALLED): tests/conformance/requirements.txt
 	tests/conformance/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
+# It wants an older graphql-core than gql does.
+ARIADNE_INSTALLED := tests/conformance/.venv-ariadne/installed
+$(ARIADNE_INSTALLED): tests/conformance/requirements-ariadne.txt
+	python3 -m venv tests/conformance/.venv-ariadne
+	tests/conformance/.venv-ariadne/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
 conformance: packages ## The protocols, as other people's clients and audits see them
-	$(MAKE) $(NPM_INSTALLED) $(PIP_INSTALLED)
+	$(MAKE) $(NPM_INSTALLED) $(PIP_INSTALLED) $(ARIADNE_INSTALLED)
 	$(CARGO) build --locked --bins --examples
 	node tests/conformance/run.mjs
 

@@ -49,6 +49,7 @@ pub mod loaders;
 pub mod error;
 pub mod error_codes;
 
+pub mod document_cache;
 pub mod document_scan;
 pub mod field_merging;
 pub mod input_types;
@@ -59,10 +60,10 @@ pub mod variables;
 
 use std::sync::Arc;
 
-use async_graphql::{MergedObject, SDLExportOptions, SchemaBuilder, ServerError};
+use async_graphql::{MergedObject, SDLExportOptions, SchemaBuilder, ServerError, ValidationMode};
 use tokio_util::sync::CancellationToken;
 
-use self::error_codes::ErrorCodesFactory;
+use self::error_codes::{ErrorCodesFactory, RequestState};
 use self::loaders::Loaders;
 use self::mutation::JobMutation;
 use self::query::Query;
@@ -99,17 +100,30 @@ pub struct Parts {
 /// The schema on these parts.
 pub fn schema(parts: Parts) -> Schema {
     let limits = Arc::new(parts.config.graphql.clone());
-    let events =
-        Parts { store: parts.store.clone(), events: parts.events.clone(), config: parts.config.clone() };
+    let again =
+        || Parts { store: parts.store.clone(), events: parts.events.clone(), config: parts.config.clone() };
+    let of_known = builder(limits.clone()).validation_mode(ValidationMode::Fast).data(again()).finish();
     let mut builder = builder(limits.clone())
         .data(RequestCheck::new(&sdl(), limits.clone()))
-        .data(subscribing::event_schema(events))
+        .data(subscribing::event_schema(again()))
+        .data(OfKnownDocuments(of_known))
         .data(subscribing::Openings::of(&parts.config))
         .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();
     }
     builder.finish()
+}
+
+/// The same schema for documents that have been validated before: it computes what they cost, and executes.
+struct OfKnownDocuments(Schema);
+
+/// What executes the request.
+pub fn engine<'s>(schema: &'s Schema, state: &RequestState) -> &'s Schema {
+    match schema.data::<OfKnownDocuments>() {
+        Some(OfKnownDocuments(of_known)) if state.known_document => of_known,
+        _ => schema,
+    }
 }
 
 /// The schema in its own language, as `schema.graphql` has it.

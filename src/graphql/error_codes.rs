@@ -22,6 +22,7 @@ use async_graphql::{
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::document_cache::Candidate;
 use super::error::{Code, code_of, mask, set_code, set_domain_code};
 use crate::config::GraphqlConfig;
 
@@ -34,6 +35,10 @@ pub struct RequestState {
     pub without_database: bool,
     /// Nothing is to be executed: see [`subscribing`](super::subscribing).
     pub validate_only: bool,
+    /// The document has passed validation before.
+    pub known_document: bool,
+    /// The document, to be kept once it has passed.
+    pub candidate: Option<Candidate>,
     /// Set once execution begins: an error before that is a request error, one after it an execution error.
     pub execution_began: AtomicBool,
 }
@@ -115,6 +120,9 @@ impl Extension for ErrorCodes {
         self.valid.store(true, Ordering::Relaxed);
         if let Some(state) = state {
             state.execution_began.store(true, Ordering::Relaxed);
+            if let Some(candidate) = &state.candidate {
+                candidate.keep();
+            }
             if state.validate_only {
                 return Err(vec![Code::BadRequest.error("validated only")]);
             }

@@ -3,7 +3,7 @@
 //! In order: the document's text ([`document_scan`](super::document_scan)), its syntax, which operation is meant, its
 //! variables, and its shape with all fragments in place. The engine's own validation follows; it knows the schema, but
 //! starts executing before it looks at variables, and walks fragments without a bound. The document is parsed once and
-//! handed on.
+//! handed on; one that is known ([`document_cache`](super::document_cache)) is not even that.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use async_graphql::parser::types::{
 };
 use async_graphql::{Positioned, Request, ServerError, Value};
 
+use super::document_cache::DocumentCache;
 use super::document_scan;
 use super::error::Code;
 use super::error_codes::RequestState;
@@ -64,13 +65,14 @@ pub struct RequestCheck {
     types: InputTypes,
     limits: Arc<GraphqlConfig>,
     documents: PersistedDocuments,
+    cache: Arc<DocumentCache>,
 }
 
 impl RequestCheck {
     /// A check against this schema.
     pub fn new(sdl: &str, limits: Arc<GraphqlConfig>) -> RequestCheck {
         let documents = PersistedDocuments::new(&limits);
-        RequestCheck { types: InputTypes::of_schema(sdl), limits, documents }
+        RequestCheck { types: InputTypes::of_schema(sdl), limits, documents, cache: Arc::default() }
     }
 
     /// The request, ready to be executed.
@@ -79,16 +81,21 @@ impl RequestCheck {
     /// What is wrong with it, with codes; nothing has been executed.
     pub fn check(&self, raw: RawRequest, viewer: Viewer) -> Result<CheckedRequest, ServerError> {
         let meant = self.documents.meant(raw.query, raw.document_id)?;
-        document_scan::scan(&meant.text, self.limits.max_query_tokens)?;
-        let mut document = parse_query(&meant.text).map_err(|error| {
-            let mut error = ServerError::from(error);
-            super::error::set_code(&mut error, Code::ParseFailed.as_str());
-            error
-        })?;
+        let known = self.cache.known(&meant.text);
+        let known_document = known.is_some();
+        let mut document = match known {
+            Some(document) => ExecutableDocument::clone(&document),
+            None => self.parsed(&meant.text)?,
+        };
         let operation = chosen(&document, raw.operation_name.as_deref())?;
         let operation_type = operation.node.ty;
         let values = self.checked_variables(&operation.node, raw.variables)?;
-        variables::check(&self.types, &mut document)?;
+        let candidate = if known_document {
+            None
+        } else {
+            variables::check(&self.types, &mut document)?;
+            self.cache.candidate(&meant.text, &document)
+        };
         variables::put_in(&self.types, &mut document, raw.operation_name.as_deref(), &values);
         let operation = chosen(&document, None)?;
         let introspection_only = self.check_shape(&document, operation)?;
@@ -100,6 +107,8 @@ impl RequestCheck {
         let state = RequestState {
             introspection_only,
             without_database: operation.node.selection_set.node.items.iter().all(is_known_without_database),
+            known_document,
+            candidate,
             validate_only: operation_type == OperationType::Subscription
                 && subscribing::root(&document).is_some(),
             ..RequestState::default()
@@ -108,6 +117,15 @@ impl RequestCheck {
         let mut request = Request::new(meant.text).data(state.clone());
         request.set_parsed_query(document);
         Ok(CheckedRequest { request, operation: operation_type, state, viewer })
+    }
+
+    fn parsed(&self, text: &str) -> Result<ExecutableDocument, ServerError> {
+        document_scan::scan(text, self.limits.max_query_tokens)?;
+        parse_query(text).map_err(|error| {
+            let mut error = ServerError::from(error);
+            super::error::set_code(&mut error, Code::ParseFailed.as_str());
+            error
+        })
     }
 
     fn checked_variables(

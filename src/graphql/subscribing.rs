@@ -83,8 +83,9 @@ pub fn subscribe(schema: &Schema, checked: CheckedRequest) -> BoxStream<'static,
 
 async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Response> {
     let CheckedRequest { mut request, state, viewer, .. } = checked;
+    let engine = super::engine(&schema, &state);
     if !state.validate_only {
-        return schema.execute_stream(request);
+        return engine.execute_stream(request);
     }
     let only = |response: Response| stream::once(std::future::ready(response)).boxed();
     let missing =
@@ -95,7 +96,7 @@ async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Res
         return missing();
     };
     let Ok(document) = request.parsed_query().cloned() else { return missing() };
-    let validated = schema.execute(request).await;
+    let validated = engine.execute(request).await;
     if !state.execution_began.load(Ordering::Relaxed) {
         return only(validated);
     }

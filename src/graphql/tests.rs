@@ -226,3 +226,73 @@ fn the_whole_family_of_the_engine_has_the_pinned_version() {
         assert!(versions.iter().any(|found| found == name), "{name} is not in Cargo.lock");
     }
 }
+
+/// A schema without parts, and what checks its requests.
+fn checked_schema() -> (Schema, RequestCheck) {
+    let limits = Arc::new(GraphqlConfig { max_query_complexity: 100, ..GraphqlConfig::default() });
+    let of_known =
+        builder(limits.clone()).validation_mode(ValidationMode::Fast).data(Viewer::Operator).finish();
+    let schema = builder(limits.clone()).data(Viewer::Operator).data(OfKnownDocuments(of_known)).finish();
+    (schema, RequestCheck::new(&sdl(), limits))
+}
+
+/// Whether the document was known, and the codes of its errors.
+async fn run(
+    (schema, check): &(Schema, RequestCheck),
+    query: &str,
+    variables: serde_json::Value,
+) -> (bool, Vec<String>) {
+    let raw = RawRequest {
+        query: Some(query.to_owned()),
+        variables: variables.as_object().cloned().unwrap(),
+        ..RawRequest::default()
+    };
+    let codes = |errors: &[ServerError]| errors.iter().filter_map(code_of).map(str::to_owned).collect();
+    match check.check(raw, Viewer::Operator) {
+        Err(error) => (false, codes(&[error])),
+        Ok(checked) => {
+            let known = checked.state.known_document;
+            let response = engine(schema, &checked.state).execute(checked.request).await;
+            (known, codes(&response.errors))
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_known_once_it_has_passed_and_not_before() {
+    let parts = checked_schema();
+    for _ in 0..2 {
+        assert_eq!(
+            run(&parts, "{ nothing }", json!({})).await,
+            (false, vec!["GRAPHQL_VALIDATION_FAILED".to_owned()])
+        );
+        assert_eq!(run(&parts, "{ job(", json!({})).await, (false, vec!["GRAPHQL_PARSE_FAILED".to_owned()]));
+        let deep = "{ job(id: \"x\") { dependents } }";
+        assert!(!run(&parts, deep, json!({})).await.0);
+    }
+    assert_eq!(run(&parts, "{ __typename }", json!({})).await, (false, vec![]));
+    assert_eq!(run(&parts, "{ __typename }", json!({})).await, (true, vec![]));
+    assert_eq!(run(&parts, "{  __typename }", json!({})).await, (false, vec![]), "another text");
+}
+
+#[tokio::test]
+async fn what_depends_on_variables_is_looked_at_each_time() {
+    let parts = checked_schema();
+    let page =
+        "query ($n: Int!, $status: [JobStatus!]) { jobs(first: $n, status: $status) { nodes { id } } }";
+    // There are no parts to execute with, which comes after all checks.
+    let ran = vec!["INTERNAL_SERVER_ERROR".to_owned()];
+    assert_eq!(run(&parts, page, json!({"n": 1})).await, (false, ran.clone()));
+    assert_eq!(run(&parts, page, json!({"n": 2, "status": ["DONE"]})).await, (true, ran.clone()));
+    for variables in
+        [json!({}), json!({"n": "1"}), json!({"n": null}), json!({"n": 1, "status": ["NOTHING"]})]
+    {
+        let refused = vec!["GRAPHQL_VALIDATION_FAILED".to_owned()];
+        assert_eq!(run(&parts, page, variables.clone()).await.1, refused, "{variables}");
+    }
+    let costly =
+        "query ($n: Int!) { jobs(first: $n) { nodes { attempts { number } queuePosition { ahead } } } }";
+    assert_eq!(run(&parts, costly, json!({"n": 1})).await, (false, ran));
+    let too_much = vec!["QUERY_TOO_COMPLEX".to_owned()];
+    assert_eq!(run(&parts, costly, json!({"n": 200})).await, (true, too_much));
+}

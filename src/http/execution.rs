@@ -148,7 +148,7 @@ async fn execute(state: &HttpState, checked: CheckedRequest) -> Answer {
     let gone = CancellationToken::new();
     let request = request.data(ClientGone(gone.clone()));
     let _tells_when_dropped = gone.drop_guard();
-    let schema = state.schema.clone();
+    let schema = graphql::engine(&state.schema, &progress).clone();
     let run = async move { schema.execute(request).await };
     let outcome = if operation == OperationType::Mutation {
         // The handler's future is dropped when the client goes away; what a mutation has begun it must finish.
@@ -178,7 +178,8 @@ pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yie
         // What a mutation has begun it must finish, also when it is stopped or the client goes.
         OperationType::Mutation => {
             let gone = CancellationToken::new();
-            let (schema, request) = (state.schema.clone(), checked.request.data(ClientGone(gone.clone())));
+            let schema = graphql::engine(&state.schema, &progress).clone();
+            let request = checked.request.data(ClientGone(gone.clone()));
             let run = state.tasks.spawn(async move { schema.execute(request).await });
             let tells_when_dropped = gone.drop_guard();
             stream::once(async move {
@@ -189,7 +190,7 @@ pub fn run(state: &HttpState, checked: CheckedRequest) -> BoxStream<'static, Yie
             .boxed()
         }
         OperationType::Query => {
-            let (schema, request) = (state.schema.clone(), checked.request);
+            let (schema, request) = (graphql::engine(&state.schema, &progress).clone(), checked.request);
             let run = AssertUnwindSafe(async move { schema.execute(request).await }).catch_unwind();
             stream::once(Box::pin(async move { run.await.unwrap_or_else(|_| panicked()) })).boxed()
         }

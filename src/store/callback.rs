@@ -170,20 +170,29 @@ impl Store {
             return Err(Error::InvalidTransition { from: job.status, action: "told to its receiver" });
         }
         let pool = self.pool.clone();
-        self.detached("redeliver a callback", async move {
-            sqlx::query(
-                "UPDATE callback_delivery
+        let redelivered = self
+            .detached("redeliver a callback", async move {
+                sqlx::query(
+                    "WITH held AS MATERIALIZED (
+                     -- Against a prune, which looks at the deliveries of the jobs that it holds.
+                     SELECT id FROM job WHERE id = $1 AND status IN ('DONE', 'ERROR', 'CANCELLED') FOR SHARE
+                 )
+                 UPDATE callback_delivery
                  SET status = 'WAITING', attempts = 0, next_at = now(), last_error = NULL, delivered_at = NULL
-                 FROM job
-                 WHERE callback_delivery.job_id = $1 AND job.id = $1 AND job.status IN ('DONE', 'ERROR', 'CANCELLED')",
-            )
-            .bind(job_id)
-            .execute(&pool)
-            .await
-            .map(drop)
-            .map_err(|source| Error::database("redeliver a callback", source))
-        })
-        .await?;
+                 FROM held
+                 WHERE callback_delivery.job_id = held.id",
+                )
+                .bind(job_id)
+                .execute(&pool)
+                .await
+                .map_err(|source| Error::database("redeliver a callback", source))
+            })
+            .await?;
+        if redelivered.rows_affected() == 0 {
+            // It was retried, pruned or deleted between the two statements.
+            let job = self.job(viewer, job_id).await?.ok_or_else(|| Error::no_job(job_id))?;
+            return Err(Error::InvalidTransition { from: job.status, action: "told to its receiver" });
+        }
         Ok(job)
     }
 }

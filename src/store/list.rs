@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use entity::{JobStatus, job};
+use sea_orm::sea_query::{Order, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use uuid::Uuid;
 
@@ -92,12 +93,15 @@ impl Store {
         }
         // On the other side there can be some only where a cursor cut them off.
         let (has_next, has_previous) = match page.from {
-            PageEnd::Newest => {
-                (more, self.any(viewer, filter, page.after.map(|after| job::Column::Id.gte(after))).await?)
-            }
-            PageEnd::Oldest => {
-                (self.any(viewer, filter, page.before.map(|before| job::Column::Id.lte(before))).await?, more)
-            }
+            PageEnd::Newest => (
+                more,
+                self.any(viewer, filter, page.after.map(|id| (job::Column::Id.gte(id), Order::Asc))).await?,
+            ),
+            PageEnd::Oldest => (
+                self.any(viewer, filter, page.before.map(|id| (job::Column::Id.lte(id), Order::Desc)))
+                    .await?,
+                more,
+            ),
         };
         Ok(JobPage { jobs, has_next, has_previous })
     }
@@ -119,13 +123,15 @@ impl Store {
         &self,
         viewer: &Viewer,
         filter: &JobFilter,
-        beyond: Option<sea_orm::sea_query::SimpleExpr>,
+        beyond: Option<(SimpleExpr, Order)>,
     ) -> Result<bool> {
-        let Some(beyond) = beyond else { return Ok(false) };
+        let Some((beyond, nearest_first)) = beyond else { return Ok(false) };
         let found: Option<Uuid> = matching(viewer, filter)
             .filter(beyond)
             .select_only()
             .column(job::Column::Id)
+            // The cursor's own job is the first. In any order it was seen to read the table from its beginning.
+            .order_by(job::Column::Id, nearest_first)
             .limit(1)
             .into_tuple()
             .one(&self.orm)

@@ -43,9 +43,11 @@ impl Pruned {
 
 /// `$1` to `$3` are the days of each status, null for ever; `$4` and `$5` are the ids between which is looked.
 const IS_OVER: &str = "id > $4 AND id < $5 AND finished_at < now() - make_interval(days => CASE status
-        WHEN 'DONE' THEN $1::integer WHEN 'ERROR' THEN $2::integer WHEN 'CANCELLED' THEN $3::integer END)
-    AND (callback_url IS NULL
-         OR NOT EXISTS (SELECT FROM callback_delivery WHERE job_id = job.id AND callback_delivery.status = 'WAITING'))";
+        WHEN 'DONE' THEN $1::integer WHEN 'ERROR' THEN $2::integer WHEN 'CANCELLED' THEN $3::integer END)";
+
+/// The receiver of its callback, if there is one, has been told or was given up.
+const IS_TOLD: &str = "(callback_url IS NULL
+    OR NOT EXISTS (SELECT FROM callback_delivery WHERE job_id = job.id AND callback_delivery.status = 'WAITING'))";
 
 /// A key without a job or workflow whose time is over.
 const KEY_IS_OVER: &str =
@@ -63,7 +65,7 @@ impl Store {
             "SELECT count(*) FILTER (WHERE status = 'DONE') AS done, count(*) FILTER (WHERE status = 'ERROR') AS error,
                     count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
                     (SELECT count(*) FROM submit_key WHERE {KEY_IS_OVER}) AS keys
-             FROM job WHERE {IS_OVER} AND NOT {IS_NEEDED}"
+             FROM job WHERE {IS_OVER} AND {IS_TOLD} AND NOT {IS_NEEDED}"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(retention.done_days)
@@ -117,7 +119,7 @@ async fn prune_jobs(
              SELECT pg_try_advisory_xact_lock($6) AS is_ours
          )
          SELECT id FROM job
-         WHERE {IS_OVER} AND (SELECT is_ours FROM turn)
+         WHERE {IS_OVER} AND {IS_TOLD} AND (SELECT is_ours FROM turn)
          ORDER BY id
          LIMIT {BATCH}
          -- One that is being retried is not over.
@@ -135,9 +137,11 @@ async fn prune_jobs(
         .iter()
         .map(|row| row.try_get("id"))
         .collect::<sqlx::Result<_>>()?;
+    // A submit that names one of them as a parent, or a callback that is promised again, holds the job and changes another
+    // row: this statement sees what was committed before the locks.
     let sql = format!(
         "WITH deleted AS (
-             DELETE FROM job WHERE id = ANY($1) AND NOT {IS_NEEDED} RETURNING status
+             DELETE FROM job WHERE id = ANY($1) AND {IS_TOLD} AND NOT {IS_NEEDED} RETURNING status
          )
          SELECT count(*) FILTER (WHERE status = 'DONE') AS done, count(*) FILTER (WHERE status = 'ERROR') AS error,
                 count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled

@@ -24,7 +24,7 @@ const server = await new Server(['--slots', '8']).start();
 let status = 1;
 try {
   const env = { ...process.env, JOBQL_URL: server.url, JOBQL_WS_URL: server.wsUrl };
-  const flags = ['--test', '--test-reporter=spec', '--test-timeout=120000', '--test-concurrency=2'];
+  const flags = ['--test', '--test-reporter=spec', '--test-timeout=300000', '--test-concurrency=2'];
   status = spawnSync(process.execPath, [...flags, ...suites], { cwd: here, env, stdio: 'inherit' }).status ?? 1;
   if (/panicked at/.test(server.logged())) {
     console.error(`the server panicked:\n${server.logged()}`);

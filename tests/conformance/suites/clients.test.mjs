@@ -1,8 +1,13 @@
 // Clients as people use them, over each transport that they have: submit, page, await.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from '@apollo/client';
 import { PersistedQueryLink } from '@apollo/client/link/persisted-queries';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
@@ -30,6 +35,9 @@ const dataOf = (results) =>
       yield data;
     }
   };
+
+const conformance = join(dirname(fileURLToPath(import.meta.url)), '..');
+const run = async (program, args, options) => (await promisify(execFile)(program, args, { timeout: 100_000, ...options })).stdout;
 
 describe('clients', { concurrency: 6 }, () => {
   test('graphql-request', async () => {
@@ -180,5 +188,20 @@ describe('clients', { concurrency: 6 }, () => {
     assert.deepEqual(sent.map(({ hasQuery }) => hasQuery), [false, true, false]);
     assert.equal(sent[2].method, 'GET');
     client.stop();
+  });
+
+  test('Python gql by POST and over both of its WebSockets', async () => {
+    const said = await run(join(conformance, '.venv/bin/python'), [join(conformance, 'clients/python_gql.py'), url]);
+    for (const transport of ['AIOHTTPTransport', 'WebsocketsTransport', 'AIOHTTPWebsocketsTransport']) {
+      assert.match(said, new RegExp(`^${transport}: submitted, paged, awaited$`, 'm'));
+    }
+  });
+
+  test('ariadne-codegen by POST and over a WebSocket', async () => {
+    const folder = join(conformance, 'clients/ariadne');
+    mkdirSync(join(conformance, 'generated'), { recursive: true });
+    await run(join(conformance, '.venv-ariadne/bin/ariadne-codegen'), [], { cwd: folder });
+    const said = await run(join(conformance, '.venv-ariadne/bin/python'), [join(folder, 'flow.py'), url]);
+    assert.match(said, /submitted, paged, awaited/);
   });
 });

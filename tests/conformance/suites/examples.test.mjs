@@ -36,7 +36,8 @@ const programs = {
     await run(process.execPath, 'node_modules/typescript/bin/tsc', '--project', 'typescript');
     assert.match(await run(process.execPath, 'typescript/built/main.js', url), /DONE/);
   },
-  rust: async () => assert.match(await run(join(dirname(binary), 'examples/submit_and_watch'), url), /DONE \{"sum":10\}/),
+  rust: async () =>
+    assert.match(await run(join(dirname(binary), 'examples/submit_and_watch'), url), /DONE \{"sum":10\}\n(\w+ .+\n)*DONE sum\n/),
 };
 
 describe('examples', { concurrency: 3 }, () => {

@@ -1,16 +1,51 @@
 // A server that restarts: clients come back by themselves and miss no terminal state.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
-import { ApolloClient, InMemoryCache, gql } from '@apollo/client';
+import { fileURLToPath } from 'node:url';
+import { ApolloClient, HttpLink, InMemoryCache, gql } from '@apollo/client';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
 import { Client, fetchExchange, subscriptionExchange } from '@urql/core';
+import { GraphQLClient } from 'graphql-request';
 import { createClient as createSseClient } from 'graphql-sse';
 import { createClient as createWsClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
-import { SUBMIT, WATCH, iterate } from '../clients/flow.mjs';
-import { Server } from '../server.mjs';
+import { AWAIT, SUBMIT, WATCH, iterate } from '../clients/flow.mjs';
+import { Server, binary } from '../server.mjs';
 import { request } from '../streams.mjs';
+
+const conformance = join(dirname(fileURLToPath(import.meta.url)), '..');
+const pause = () => new Promise((go) => setTimeout(go, 200));
+
+/** Watches again, as an application does whose client does not do so by itself, until the end was seen. */
+async function* again(watch) {
+  for (;;) {
+    try {
+      for await (const result of watch()) {
+        if (result.error || result.errors) break;
+        yield result;
+        if (result.data.jobUpdated.status === 'DONE') return;
+      }
+    } catch {
+      // The server is away.
+    }
+    await pause();
+  }
+}
+
+/** What a program says of a job, line by line; it ends once it has seen the end. */
+async function* program(command, args, read) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  const ended = new Promise((done) => child.once('exit', done));
+  for await (const line of createInterface({ input: child.stdout })) {
+    const result = read(line);
+    if (result) yield result;
+  }
+  assert.equal(await ended, 0, command);
+}
 
 describe('after a restart', { concurrency: false }, () => {
   let server;
@@ -34,6 +69,50 @@ describe('after a restart', { concurrency: false }, () => {
         return () => subscription.unsubscribe();
       });
     },
+    'Apollo Client by multipart': (id) =>
+      again(() => {
+        const client = new ApolloClient({ link: new HttpLink({ uri: server.url }), cache: new InMemoryCache() });
+        return iterate((observer) => {
+          const subscription = client.subscribe({ query: gql(WATCH), variables: { id } }).subscribe(observer);
+          return () => subscription.unsubscribe();
+        });
+      }),
+    'urql by event streams': (id) =>
+      again(() => {
+        const client = new Client({
+          url: server.url,
+          preferGetMethod: false,
+          fetchSubscriptions: true,
+          exchanges: [fetchExchange],
+        });
+        return iterate((observer) => {
+          const subscription = client.subscription(WATCH, { id }).subscribe((result) => {
+            observer.next(result);
+            if (result.hasNext === false) observer.complete();
+          });
+          return () => subscription.unsubscribe();
+        });
+      }),
+    'graphql-request': (id) =>
+      again(async function* () {
+        const { job } = await new GraphQLClient(server.url).request(AWAIT, { id });
+        yield { data: { jobUpdated: { ...job, id } } };
+      }),
+    curl: (id) =>
+      again(() => {
+        const query = JSON.stringify({ query: WATCH, variables: { id } });
+        const headers = ['-H', 'content-type: application/json', '-H', 'accept: text/event-stream'];
+        const read = (line) => (line.startsWith('data: {') ? JSON.parse(line.slice(6)) : undefined);
+        return program('curl', ['-sN', server.url, ...headers, '-d', query], read);
+      }),
+    'Python gql': (id) => program(join(conformance, '.venv/bin/python'), [join(conformance, 'clients/python_gql.py'), server.url, id], JSON.parse),
+    'ariadne-codegen': (id) =>
+      program(join(conformance, '.venv-ariadne/bin/python'), [join(conformance, 'clients/ariadne/flow.py'), server.url, id], JSON.parse),
+    'Rust graphql-ws-client': (id) =>
+      program(join(dirname(binary), 'examples/submit_and_watch'), [server.url, id], (line) => {
+        const [, status, result] = /^\d+ (\w+) (.*)$/.exec(line);
+        return { data: { jobUpdated: { id, status, result: JSON.parse(result) } } };
+      }),
     urql: (id) => {
       const ws = createWsClient({ url: server.wsUrl, webSocketImpl: WebSocket, ...retry });
       const forwardSubscription = (operation) => ({
@@ -58,7 +137,7 @@ describe('after a restart', { concurrency: false }, () => {
     test(`by ${signal}, every client sees the end of its job`, async () => {
       const jobs = await Promise.all(
         Object.entries(watchers).map(async ([name, watch]) => {
-          const input = { kind: 'sum', payload: { start: 1, end: 8, pauseSeconds: 0.5 }, priority: 1 };
+          const input = { kind: 'sum', payload: { start: 1, end: 8, pauseSeconds: 1.5 }, priority: 1 };
           const id = (await request(server.url, SUBMIT, { input })).submitJob.job.id;
           const seen = [];
           let first;
