@@ -49,6 +49,7 @@ pub mod error;
 pub mod error_codes;
 
 pub mod document_scan;
+pub mod event_recipe;
 pub mod field_merging;
 pub mod input_types;
 pub mod persisted_documents;
@@ -104,6 +105,7 @@ pub fn schema(parts: Parts) -> Schema {
         .data(RequestCheck::new(&sdl(), limits.clone()))
         .data(subscribing::event_schema(events))
         .data(subscribing::Openings::of(&parts.config))
+        .data(event_recipe::Recipes::default())
         .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();
