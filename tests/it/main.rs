@@ -34,11 +34,8 @@ mod migrations;
 mod processes;
 mod pruning;
 mod queues;
-<<<<<<< HEAD
 mod refusals;
-=======
 mod sharing;
->>>>>>> fc72bdf (events: a change costs the feeds that it concerns)
 mod submitting;
 mod tenants;
 mod transitions;
