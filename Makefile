@@ -63,7 +63,7 @@ $(PIP_PEERS): benches/peers/python/requirements.txt
 	benches/peers/python/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-bench: packages ## Measure jobql beside its peers, and write docs/benchmarks.md; wants a machine for itself for hours
+bench: packages ## Measure jobql beside its peers, and write docs/benchmarks.md; wants a machine for itself, for an hour
 	$(MAKE) $(NPM_PEERS) $(PIP_PEERS)
 	@command -v redis-server >/dev/null || $(SUDO) $(APT_GET) install -y -qq --no-install-recommends redis-server
 	cd benches/peers/rust && $(CARGO) build --release --locked --target-dir target

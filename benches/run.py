@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures jobql beside its peers, in turn, and writes docs/benchmarks.md and its chart.
 
-    benches/run.py                        everything, five rounds (about an hour and a half)
+    benches/run.py                        everything, five rounds (a good hour on a quiet machine; --rounds 2 takes half of one)
     benches/run.py --smoke                everything once at a tiny size; nothing is written to docs/
     benches/run.py --only submit,drain    these scenarios
     benches/run.py --render               docs/ again from the results that are there
@@ -152,12 +152,20 @@ def measure(arguments):
         raise SystemExit(f"{len(run.failures)} failed")
 
 
+def command(arguments):
+    """What was run, without the paths of this machine."""
+    options = [f"--rounds {arguments.rounds}"] if arguments.rounds else []
+    options += [f"--only {arguments.only}"] if arguments.only else []
+    options += ["--no-peers"] if arguments.no_peers else []
+    return " ".join(["benches/run.py", *options]) if options else "make bench"
+
+
 def save(arguments, run):
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps({
         "machine": machine(run), "rounds": run.rounds, "sizes": run.sizes.__dict__, "results": run.results,
         "versions": run.versions, "failures": run.failures, "loads": run.loads,
-        "command": "benches/run.py " + " ".join(sys.argv[1:]), "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "command": command(arguments), "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }, indent=1))
 
 

@@ -7,6 +7,7 @@
 
 mod board;
 mod claim_line;
+mod feeds;
 mod follow;
 mod follow_log;
 mod follow_queue;

@@ -51,6 +51,7 @@ pub mod error_codes;
 
 pub mod document_cache;
 pub mod document_scan;
+pub mod event_recipe;
 pub mod field_merging;
 pub mod input_types;
 pub mod persisted_documents;
@@ -108,6 +109,7 @@ pub fn schema(parts: Parts) -> Schema {
         .data(subscribing::event_schema(again()))
         .data(OfKnownDocuments(of_known))
         .data(subscribing::Openings::of(&parts.config))
+        .data(event_recipe::Recipes::default())
         .data(parts);
     if !limits.suggestions {
         builder = builder.disable_suggestions();

@@ -51,7 +51,7 @@ def drawn(results):
             y += BAR + GAP
         y += 12
     parts.append(f'<text class="note" x="16" y="{y + 8}">Green: jobql. Striped: acknowledges before its data is on the disk. '
-                 f'Medians of {results["rounds"]} rounds; how and where: benchmarks.md.</text>')
+                 f'Medians; how, where and how often: benchmarks.md.</text>')
     height = y + 26
     stripes = ('<defs><pattern id="stripes" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
                '<line class="line" x1="0" y1="0" x2="0" y2="6" stroke-width="5"/></pattern></defs>')

@@ -2,7 +2,11 @@
 
 import statistics
 
-from .rows import ROWS, best, median, of, reached, spread
+from .rows import ROWS, median, of, reached, spread
+from .servers import HERE
+
+# What a person has to say about it: what bounds the rows that are not reached.
+REMARKS = HERE / "remarks.md"
 
 PEER_NOTES = {
     "graphile-worker": "In-process, Node. Deletes a job when it is done; announces nothing to watchers; no API over the network.",
@@ -24,6 +28,10 @@ def number(value):
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
+def counted(rounds):
+    return "one round" if rounds == 1 else f"{rounds} rounds"
+
+
 def cell(values):
     if not values:
         return "–"
@@ -43,15 +51,21 @@ def reach_table(results):
     return "\n".join(lines)
 
 
+# What stands in place of a figure that a contender has not, as it does another thing.
+INSTEAD = {"jobs_per_second": "requests_per_second", "started_ms_p50": "seen_running_ms_p50"}
+
+
 def rate_table(results, scenario, key):
     measured = results["results"].get(scenario, {})
     if not measured:
         return "Not measured in this run.\n"
-    names = sorted(measured, key=lambda name: -(median(of(results, scenario, name, key)) or 0))
-    lines = ["| | median (lowest to highest) | process's cores |", "|---|---|---|"]
+    values = {name: of(results, scenario, name, key) or of(results, scenario, name, INSTEAD[key]) for name in measured}
+    less_is_better = "_ms_" in key
+    names = sorted(values, key=lambda name: (median(values[name]) or 0) * (1 if less_is_better else -1))
+    lines = ["| | median (lowest to highest) | cores of its process |", "|---|---|---|"]
     for name in names:
         cores = of(results, scenario, name, "server_cores") or of(results, scenario, name, "peer_cores")
-        lines.append(f"| {name} | {cell(of(results, scenario, name, key))} | {cell(cores)} |")
+        lines.append(f"| {name} | {cell(values[name])} | {cell(cores)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -92,7 +106,7 @@ def written(results):
     machine, versions = results["machine"], results["versions"]
     failures = "".join(f"- {failure['scenario']}, {failure['name']}: {failure['error']}\n" for failure in results["failures"])
     peers = "\n".join(
-        f"| {name} | {versions[name]['version']} | {versions[name]['settings']} | {PEER_NOTES.get(name.split(',')[0], '')} |"
+        f"| {name} | {versions[name]['version']} | `{versions[name]['settings']}` | {PEER_NOTES.get(name.split(',')[0], '')} |"
         for name in sorted(versions)
     )
     sections = [
@@ -113,13 +127,15 @@ What jobql does beside its peers, on one machine and one database server with th
 {reach_table(results)}
 
 {job_by_id(results)}
+{REMARKS.read_text().strip()}
+
 ## How it was measured
 
 ```sh
-{results['command'].strip()}
+{results['command']}
 ```
 
-on {results['at']}, at commit {machine['commit']}: {results['rounds']} rounds; in each, every contender of a scenario in turn, beginning with
+on {results['at']}, at commit {machine['commit']}: {counted(results['rounds'])}; in each, every contender of a scenario in turn, beginning with
 another one each time, on a fresh database after a checkpoint. Nothing is warmed but what a scenario loads. {machine['cores']} cores
 ({machine['cpu']}), Linux {machine['kernel']}, PostgreSQL {machine['postgres']}{', Redis ' + machine['redis'] if machine['redis'] else ''}, {machine['jobql']}.
 Server, database, load generator and peers share the cores. The load generator of what goes over HTTP is `jobql bench`: one thread, which

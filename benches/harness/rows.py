@@ -35,7 +35,7 @@ class Row:
     reach: str
     # The values of all rounds.
     values: Callable
-    # What they are compared with, as a value and a name; and whether more is better.
+    # What they are compared with, as a value and a name.
     target: Callable
     more: bool = True
 

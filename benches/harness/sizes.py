@@ -23,8 +23,8 @@ class Sizes:
 
 
 FULL = Sizes(
-    rounds=5, seconds=10, drain=100_000, slow_drain=5_000, whole_rate=5_000, whole_seconds=60, sockets=1_000, many_sockets=10_000,
-    stream_rate=1_000, stream_sockets=100, idle=300, changes=500, pending=1_000_000, finished=5_000_000, snapshot_seconds=60,
+    rounds=5, seconds=5, drain=100_000, slow_drain=5_000, whole_rate=5_000, whole_seconds=60, sockets=1_000, many_sockets=10_000,
+    stream_rate=1_000, stream_sockets=100, idle=200, changes=500, pending=1_000_000, finished=5_000_000, snapshot_seconds=60,
 )
 SMOKE = Sizes(
     rounds=1, seconds=1, drain=2_000, slow_drain=100, whole_rate=200, whole_seconds=2, sockets=20, many_sockets=50, stream_rate=50,

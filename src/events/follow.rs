@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::Events;
-use super::hub::{Feed, Hub, Seen};
+use super::feeds::{Feed, Interest};
+use super::hub::{Hub, Seen};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -77,8 +78,16 @@ impl Events {
         filter: EventFilter,
     ) -> BoxStream<'static, Result<Arc<job::Model>>> {
         let viewer = viewer.clone();
-        let wants = move |job: &job::Model| viewer.may_see(&job.client_id, &job.kind) && filter.matches(job);
-        let subscription = Subscription::open(self, Box::new(wants));
+        let own = match &viewer {
+            Viewer::Client(own) => Some(own.clone()),
+            Viewer::Operator | Viewer::Worker(_) => None,
+        };
+        let interest = Interest {
+            client_id: filter.client_id.clone().or(own),
+            status: filter.status.clone(),
+            wants: Box::new(move |job| viewer.may_see(&job.client_id, &job.kind) && filter.matches(job)),
+        };
+        let subscription = Subscription::open(self, interest);
         stream::unfold(Some(subscription), |open| async move {
             let subscription = open?;
             match subscription.next().await {
@@ -165,8 +174,8 @@ struct Subscription {
 }
 
 impl Subscription {
-    fn open(events: &Events, wants: super::hub::Wants) -> Subscription {
-        let (number, feed, wake) = events.hub.open_feed(wants);
+    fn open(events: &Events, interest: Interest) -> Subscription {
+        let (number, feed, wake) = events.hub.open_feed(interest);
         Subscription { hub: events.hub.clone(), number, feed, wake }
     }
 

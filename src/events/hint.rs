@@ -3,6 +3,7 @@
 //! It comes from whoever may NOTIFY, so it is a hint and nothing more: it says what to read again. What does not
 //! parse is passed over; what is forged costs a read.
 
+use entity::JobStatus;
 use uuid::Uuid;
 
 /// That a job may have reached a version.
@@ -10,6 +11,8 @@ use uuid::Uuid;
 pub struct Hint {
     /// The job.
     pub id: Uuid,
+    /// The state it is said to be in; none for a deleted job, or one that this version does not know.
+    pub status: Option<JobStatus>,
     /// The version it is said to have.
     pub version: i32,
 }
@@ -24,7 +27,7 @@ pub fn parse(payload: &str) -> impl Iterator<Item = Hint> + '_ {
         let (status, version) = rest.split_once(':')?;
         // A deleted job is news to everyone, whatever version they have.
         let version = if status == GONE { i32::MAX } else { version.parse().ok()? };
-        Some(Hint { id: Uuid::try_parse(id).ok()?, version })
+        Some(Hint { id: Uuid::try_parse(id).ok()?, status: JobStatus::from_name(status), version })
     })
 }
 
@@ -37,7 +40,8 @@ mod tests {
         let id = Uuid::now_v7();
         let payload = format!("{id}:DONE:3,garbage,{id}:X,::,{id}:PENDING:99999999999,{id}:GONE:4");
         let hints: Vec<Hint> = parse(&payload).collect();
-        assert_eq!(hints, [Hint { id, version: 3 }, Hint { id, version: i32::MAX }]);
+        let done = Hint { id, status: Some(JobStatus::Done), version: 3 };
+        assert_eq!(hints, [done, Hint { id, status: None, version: i32::MAX }]);
         assert_eq!(parse("").count(), 0);
     }
 }

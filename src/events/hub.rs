@@ -3,7 +3,7 @@
 //! Rounds follow each other without a timer. What is marked while a round reads is read by the next one, so a job
 //! that changes a hundred times meanwhile is read once. Rounds are serial, so what a watcher gets never goes back.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::feeds::{Feeds, Interest, Opened};
 use super::hint::Hint;
 use crate::error::Result;
 use crate::store::Store;
@@ -28,8 +29,6 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a read that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// Jobs that wait for a slow subscriber to a feed; beyond them the feed ends.
-const FEED_MAX: usize = 10_000;
 /// Versions that feeds have seen are remembered for at least so many jobs, so that two hints of one change make
 /// one event.
 const REMEMBERED: usize = 50_000;
@@ -46,41 +45,6 @@ pub(super) enum Seen {
     Gone,
 }
 
-/// What a subscriber to a feed has not taken yet. Of several states of one job the latest stays.
-#[derive(Default)]
-pub(super) struct Feed {
-    order: VecDeque<Uuid>,
-    latest: HashMap<Uuid, Arc<job::Model>>,
-    pub(super) overflown: bool,
-}
-
-impl Feed {
-    /// The next job, oldest news first.
-    pub(super) fn take(&mut self) -> Option<Arc<job::Model>> {
-        let id = self.order.pop_front()?;
-        self.latest.remove(&id)
-    }
-
-    fn offer(&mut self, job: &Arc<job::Model>) {
-        if self.latest.insert(job.id, job.clone()).is_some() {
-            return;
-        }
-        self.order.push_back(job.id);
-        if self.order.len() > FEED_MAX {
-            *self = Feed { overflown: true, ..Feed::default() };
-        }
-    }
-}
-
-/// Decides whether a feed wants a job.
-pub(super) type Wants = Box<dyn Fn(&job::Model) -> bool + Send>;
-
-struct OpenFeed {
-    wants: Wants,
-    feed: Arc<Mutex<Feed>>,
-    wake: Arc<Notify>,
-}
-
 #[derive(Default)]
 struct Marked {
     ids: HashSet<Uuid>,
@@ -93,8 +57,7 @@ struct Marked {
 #[derive(Default)]
 struct State {
     watched: HashMap<Uuid, watch::Sender<Seen>>,
-    feeds: HashMap<u64, OpenFeed>,
-    next_feed: u64,
+    feeds: Feeds,
     marked: Marked,
     listening: bool,
     /// What was missed has not been read to its end; a ping says nothing about it.
@@ -152,19 +115,14 @@ impl Hub {
         }
     }
 
-    /// Opens a feed; returns its number, its contents and its wake-up.
-    pub(super) fn open_feed(&self, wants: Wants) -> (u64, Arc<Mutex<Feed>>, Arc<Notify>) {
-        let (feed, wake) = (Arc::<Mutex<Feed>>::default(), Arc::<Notify>::default());
-        let mut state = self.state();
-        let number = state.next_feed;
-        state.next_feed += 1;
-        state.feeds.insert(number, OpenFeed { wants, feed: feed.clone(), wake: wake.clone() });
-        (number, feed, wake)
+    /// Opens a feed.
+    pub(super) fn open_feed(&self, interest: Interest) -> Opened {
+        self.state().feeds.open(interest)
     }
 
     /// Closes a feed.
     pub(super) fn close_feed(&self, number: u64) {
-        self.state().feeds.remove(&number);
+        self.state().feeds.close(number);
     }
 
     /// Marks what is watched.
@@ -176,7 +134,7 @@ impl Hub {
                 Seen::Job(job) => job.version < hint.version,
                 Seen::Unread | Seen::Gone => true,
             });
-            if watched || !state.feeds.is_empty() {
+            if watched || state.feeds.may_want(hint.status) {
                 state.marked.ids.insert(hint.id);
             }
         }
@@ -341,10 +299,7 @@ impl Hub {
             if state.feeds.is_empty() || !delivered.is_news(&job) {
                 continue;
             }
-            for open in state.feeds.values().filter(|open| (open.wants)(&job)) {
-                open.feed.lock().unwrap_or_else(PoisonError::into_inner).offer(&job);
-                open.wake.notify_one();
-            }
+            state.feeds.offer(&job);
         }
     }
 

@@ -13,8 +13,8 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationType, Selection, SelectionSet,
 };
 use async_graphql::{
-    Context, EmptyMutation, EmptySubscription, ID, InputType, Name, Object, Positioned, Request, Response,
-    Result, ServerError, ValidationMode,
+    Context, EmptyMutation, EmptySubscription, ID, InputType, Name, Object, Positioned, Response, Result,
+    ServerError, ValidationMode,
 };
 use entity::job;
 use futures_util::StreamExt;
@@ -22,17 +22,15 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 
 use super::error::{self, Code, set_code};
-use super::error_codes::{ErrorCodesFactory, RequestState};
+use super::error_codes::ErrorCodesFactory;
+use super::event_recipe::Recipes;
 use super::job::Job;
 use super::job_status::JobStatus;
-use super::loaders::Loaders;
 use super::node::Node;
 use super::request_check::CheckedRequest;
 use super::subscription::{JobUpdated, updates};
 use super::{Parts, Schema};
 use crate::config::Config;
-use crate::job::viewer::Viewer;
-use crate::store::Store;
 
 /// What executes the events.
 pub(super) type EventSchema = async_graphql::Schema<EventRoot, EmptyMutation, EmptySubscription>;
@@ -49,7 +47,7 @@ impl Openings {
 }
 
 /// An event: a job, or why there is none.
-type Event = crate::error::Result<Arc<job::Model>>;
+pub(super) type Event = crate::error::Result<Arc<job::Model>>;
 
 /// The schema for events, on the same parts.
 pub(super) fn event_schema(parts: Parts) -> EventSchema {
@@ -90,9 +88,10 @@ async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Res
     let only = |response: Response| stream::once(std::future::ready(response)).boxed();
     let missing =
         || only(Response::from_errors(vec![error::internal("the schema was built without its parts")]));
-    let (Some(parts), Some(events), Some(openings)) =
-        (schema.data::<Parts>(), schema.data::<EventSchema>(), schema.data::<Openings>())
-    else {
+    let (Some(parts), Some(events)) = (schema.data::<Parts>(), schema.data::<EventSchema>()) else {
+        return missing();
+    };
+    let (Some(openings), Some(recipes)) = (schema.data::<Openings>(), schema.data::<Recipes>()) else {
         return missing();
     };
     let Ok(document) = request.parsed_query().cloned() else { return missing() };
@@ -114,39 +113,12 @@ async fn open(schema: Schema, checked: CheckedRequest) -> BoxStream<'static, Res
         Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
     };
     drop(turn);
-    let recipe = Arc::new(Recipe {
-        schema: events.clone(),
-        store: parts.store.clone(),
-        viewer,
-        document: as_query(document),
-    });
+    let recipe = recipes.of(events, &parts.store, viewer, as_query(document));
     let responses = updates.then(move |event| {
         let recipe = recipe.clone();
         Box::pin(async move { recipe.respond(event).await })
     });
     responses.boxed()
-}
-
-/// What makes a response of an event.
-struct Recipe {
-    schema: EventSchema,
-    store: Store,
-    viewer: Viewer,
-    document: ExecutableDocument,
-}
-
-impl Recipe {
-    async fn respond(&self, event: Event) -> Response {
-        // Its depth and complexity have been looked at.
-        let state = Arc::new(RequestState { introspection_only: true, ..RequestState::default() });
-        let mut request = Request::new("")
-            .data(Mutex::new(Some(event)))
-            .data(Loaders::new(self.store.clone(), self.viewer.clone()))
-            .data(self.viewer.clone())
-            .data(state);
-        request.set_parsed_query(self.document.clone());
-        self.schema.execute(request).await
-    }
 }
 
 fn as_query(mut document: ExecutableDocument) -> ExecutableDocument {

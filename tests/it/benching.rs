@@ -23,7 +23,7 @@ async fn every_scenario_measures_a_server_that_runs() {
     let db = TestDb::new().await;
     let server = Process::serve(&db.url(), &[]).await;
     let scenarios: &[(&[&str], &[&str])] = &[
-        (&["noop"], &["requests_per_second", "answer_ms_p99", "generator_cores"]),
+        (&["noop"], &["requests_per_second", "answer_ms_p99"]),
         (&["submit"], &["jobs_per_second", "job_by_id_ms_p99"]),
         (&["bulk", "--batch", "10"], &["jobs_per_second"]),
         (&["drain", "--count", "30"], &["jobs_per_second", "seconds"]),

@@ -137,6 +137,9 @@ async fn operations_are_bounded_on_a_socket_and_over_all_of_a_client() {
     assert_eq!(subscribe(&mut two, "2").await.as_deref(), Some("RATE_LIMITED"), "the client has three");
     assert_eq!(ask_from(&process, ALICE).await.0, 429);
     one.send(json!({"type": "complete", "id": "1"})).await;
+    // The other socket is served by another task: only what this one answers afterwards tells that it has stopped.
+    one.send(json!({"type": "ping"})).await;
+    assert_eq!(one.next_message().await.expect("it stays open")["type"], "pong");
     assert_eq!(subscribe(&mut two, "3").await, None, "what is stopped is given back");
 }
 

@@ -37,6 +37,7 @@ mod pruning;
 mod queues;
 mod races;
 mod refusals;
+mod sharing;
 mod submitting;
 mod tenants;
 mod tokens;

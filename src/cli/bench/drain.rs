@@ -42,6 +42,8 @@ pub(super) async fn drain(
         lasts.into_iter().find(|(written, _)| *written >= wanted).context("there is no job to wait for")?;
 
     let probe = Probe::start(target).await?;
+    // The server has closed the first one if the loading took long.
+    let mut connection = Connection::open(target).await?;
     let usage = Usage::begin(options);
     let began_at = Instant::now();
     load::set_paused(&mut connection, &queue, false).await?;
