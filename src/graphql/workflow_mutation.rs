@@ -26,6 +26,8 @@ impl WorkflowMutation {
     ) -> Result<Workflow> {
         let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
         let new_workflow = input.into_new_workflow(viewer, &parts.config)?;
+        let limit = parts.config.limits.max_queued_jobs_per_client;
+        parts.store.admit_workflow(viewer, limit, &new_workflow).await?;
         Ok(parts.store.submit_workflow(new_workflow).await?.into())
     }
 

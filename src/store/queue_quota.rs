@@ -14,6 +14,7 @@ use super::Store;
 use crate::error::{Error, Result};
 use crate::job::submission::NewJob;
 use crate::job::viewer::Viewer;
+use crate::job::workflow::NewWorkflow;
 
 /// Clients whose estimates are kept; when there are more, all are forgotten and counted anew.
 const MAX_CLIENTS: usize = 10_000;
@@ -54,8 +55,29 @@ impl Store {
     /// # Errors
     /// `QueueFull`, `Unavailable`, `Database`.
     pub async fn admit(&self, viewer: &Viewer, limit: u32, new_jobs: &[NewJob]) -> Result<()> {
+        let keys = new_jobs.iter().map(|new_job| (new_job.client_id.as_str(), new_job.request_id.as_str()));
+        let keys = new_jobs.iter().all(|new_job| new_job.keyed).then(|| keys.unzip());
+        self.admit_more(viewer, limit, new_jobs.len(), keys).await
+    }
+
+    /// The same for all jobs of a workflow.
+    ///
+    /// # Errors
+    /// As `admit`.
+    pub async fn admit_workflow(&self, viewer: &Viewer, limit: u32, new: &NewWorkflow) -> Result<()> {
+        let keys = new.keyed.then(|| (vec![new.client_id.as_str()], vec![new.request_id.as_str()]));
+        self.admit_more(viewer, limit, new.jobs.len(), keys).await
+    }
+
+    async fn admit_more(
+        &self,
+        viewer: &Viewer,
+        limit: u32,
+        jobs: usize,
+        keys: Option<(Vec<&str>, Vec<&str>)>,
+    ) -> Result<()> {
         let Viewer::Client(client_id) = viewer else { return Ok(()) };
-        let (limit, more) = (u64::from(limit), new_jobs.len() as u64);
+        let (limit, more) = (u64::from(limit), jobs as u64);
         let estimate = self.quota.of(client_id);
         let mut estimate = estimate.lock().await;
         let is_full = |estimate: &Estimate| estimate.counted + estimate.admitted_since + more > limit;
@@ -72,7 +94,11 @@ impl Store {
             return Ok(());
         }
         drop(estimate);
-        if self.were_all_submitted(new_jobs).await? { Ok(()) } else { Err(Error::QueueFull { limit }) }
+        let adds_nothing = match keys {
+            Some(keys) => self.are_all_used(keys).await?,
+            None => false,
+        };
+        if adds_nothing { Ok(()) } else { Err(Error::QueueFull { limit }) }
     }
 
     /// The jobs of a client that wait, up to `limit`.
@@ -93,12 +119,8 @@ impl Store {
         Ok(count.cast_unsigned())
     }
 
-    /// True when each of them repeats a submit under its request id.
-    async fn were_all_submitted(&self, new_jobs: &[NewJob]) -> Result<bool> {
-        let column = |field: fn(&NewJob) -> &str| new_jobs.iter().map(field).collect::<Vec<_>>();
-        if new_jobs.iter().any(|new_job| !new_job.keyed) {
-            return Ok(false);
-        }
+    /// True when each of these request ids has been used: what repeats a submit adds nothing.
+    async fn are_all_used(&self, (client_ids, request_ids): (Vec<&str>, Vec<&str>)) -> Result<bool> {
         let missing: bool = sqlx::query_scalar(
             "SELECT EXISTS (
                  SELECT FROM unnest($1::text[], $2::text[]) AS i(client_id, request_id)
@@ -106,8 +128,8 @@ impl Store {
                                    WHERE submit_key.client_id = i.client_id
                                        AND submit_key.request_id = i.request_id))",
         )
-        .bind(column(|new_job| &new_job.client_id))
-        .bind(column(|new_job| &new_job.request_id))
+        .bind(client_ids)
+        .bind(request_ids)
         .fetch_one(&self.pool)
         .await
         .map_err(|source| Error::database("look for request ids", source))?;

@@ -1,7 +1,10 @@
 //! What one client may take, through the real server. The test plays a named proxy, so that it can be many addresses.
 
+use entity::workflow::FailurePolicy;
 use jobql::error::Error;
+use jobql::job::submission::NewJob;
 use jobql::job::viewer::Viewer;
+use jobql::job::workflow::NewWorkflow;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
@@ -162,6 +165,22 @@ async fn a_client_whose_queue_is_full_is_told_so_until_there_is_room() {
     assert!(matches!(db.store.admit(&other, limit, &many).await, Err(Error::QueueFull { .. })));
     assert!(db.store.admit(&other, limit, &many[..3]).await.is_ok());
     assert!(db.store.admit(&Viewer::Operator, limit, &many).await.is_ok(), "operators are exempt");
+    let workflow = |jobs: &[NewJob]| NewWorkflow {
+        id: uuid::Uuid::now_v7(),
+        client_id: "default".to_owned(),
+        request_id: "a".to_owned(),
+        keyed: false,
+        name: None,
+        on_failure: FailurePolicy::Block,
+        callback_url: None,
+        max_payload_bytes: 1_024,
+        content_hash: [0; 32],
+        jobs: jobs.to_vec(),
+    };
+    let new = workflow(&many[..1]);
+    assert!(matches!(db.store.admit_workflow(&client, limit, &new).await, Err(Error::QueueFull { .. })));
+    let repeated = NewWorkflow { keyed: true, ..workflow(&many) };
+    assert!(db.store.admit_workflow(&client, limit, &repeated).await.is_ok(), "its request id is used");
     // What starts makes room, which is seen within a second or so.
     let worker = db.worker(30).await;
     assert_eq!(db.claim(worker, 1).await.len(), 1);
