@@ -20,6 +20,7 @@ mod changing;
 mod claiming;
 mod commands;
 mod dependencies;
+mod differential;
 mod embedded;
 mod encryption;
 mod http_kinds;

@@ -4,6 +4,7 @@
 pub mod api_worker;
 pub mod process;
 pub mod proxy;
+pub mod schema_walk;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
