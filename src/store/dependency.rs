@@ -72,9 +72,13 @@ pub(super) async fn lock_parents(connection: &mut PgConnection, batch: &[NewJob]
     }
     ids.sort_unstable();
     ids.dedup();
+    // What is another client's is as good as unknown, and is not held either.
+    let mut clients: Vec<&str> = batch.iter().map(|new_job| new_job.client_id.as_str()).collect();
+    clients.sort_unstable();
+    clients.dedup();
     let rows = sqlx::query(
         "WITH parent AS MATERIALIZED (
-             SELECT id, status, client_id, has_dependents FROM job WHERE id = ANY($1)
+             SELECT id, status, client_id, has_dependents FROM job WHERE id = ANY($1) AND client_id = ANY($2)
              ORDER BY id
              FOR NO KEY UPDATE
          ), marked AS (
@@ -87,6 +91,7 @@ pub(super) async fn lock_parents(connection: &mut PgConnection, batch: &[NewJob]
          SELECT id, status, client_id FROM parent",
     )
     .bind(ids)
+    .bind(clients)
     .fetch_all(connection)
     .await?;
     let parent = |row| {

@@ -37,6 +37,7 @@ const SERVE: [&str; 6] = ["--slots", "0", "--max-query-complexity", "1000000", "
 struct Tenant {
     client: String,
     jobs: Vec<job::Model>,
+    workflow: Uuid,
 }
 
 impl Tenant {
@@ -53,14 +54,31 @@ impl Tenant {
             };
             let job = db.job_of(status, submission).await;
             Tenant::furnish(db, name, job.id).await;
-            jobs.push(db.job(job.id).await);
+            jobs.push(job);
+        }
+        let workflow = Tenant::workflow_of(db, name, &client, &jobs).await;
+        for job in &mut jobs {
+            *job = db.job(job.id).await;
         }
         // The walk may take longer than a lease.
         let lease = "UPDATE worker SET expires_at = now() + interval '1 day'";
         sqlx::query(lease).execute(db.pool()).await.expect("by hand");
-        let tenant = Tenant { client, jobs };
+        let tenant = Tenant { client, jobs, workflow };
         tenant.waits_for(db, &tenant).await;
         tenant
+    }
+
+    /// A workflow of its pending and its running job.
+    async fn workflow_of(db: &TestDb, name: &str, client: &str, jobs: &[job::Model]) -> Uuid {
+        let id = Uuid::now_v7();
+        let workflow = "INSERT INTO workflow (id, client_id, request_id, name, on_failure, max_payload_bytes, callback_url)
+             VALUES ($1, $2, $3 || '-workflow-request', $3 || '-workflow', 'BLOCK', 1000, 'https://' || $3 || '-told.example/')";
+        let insert = sqlx::query(workflow).bind(id).bind(client).bind(name);
+        insert.execute(db.pool()).await.expect("by hand");
+        let jobs: Vec<Uuid> = jobs[2..=3].iter().map(|job| job.id).collect();
+        let belong = "UPDATE job SET workflow_id = $1, workflow_key = $2 || '-key' WHERE id = ANY($3)";
+        sqlx::query(belong).bind(id).bind(name).bind(jobs).execute(db.pool()).await.expect("by hand");
+        id
     }
 
     /// Its blocked job depends on the other's pending one.
@@ -97,7 +115,7 @@ impl Tenant {
 
     /// What must not be seen of it.
     fn canaries(&self, name: &str) -> BTreeSet<String> {
-        let mut canaries = BTreeSet::from([format!("{name}-")]);
+        let mut canaries = BTreeSet::from([format!("{name}-"), self.workflow.to_string()]);
         for job in &self.jobs {
             let (_, low) = job.id.as_u64_pair();
             canaries.extend([job.id.to_string(), job.id.simple().to_string(), format!("{low:016x}")]);
@@ -117,6 +135,7 @@ impl Tenant {
              UNION ALL SELECT job_log::text FROM job_log WHERE job_id = ANY($1)
              UNION ALL SELECT callback_delivery::text FROM callback_delivery WHERE job_id = ANY($1)
              UNION ALL SELECT submit_key::text FROM submit_key WHERE client_id = $2
+             UNION ALL SELECT workflow::text FROM workflow WHERE client_id = $2
              ORDER BY 1";
         let rows = sqlx::query_scalar(sql).bind(ids).bind(&self.client).fetch_all(db.pool());
         rows.await.expect("rows")
@@ -202,8 +221,11 @@ impl Walk {
         let feed = calls.iter().position(|call| call.field == "jobUpdated" && call.place.is_empty());
         let feed = feed.expect("a feed").to_string();
         let mut first: BTreeMap<usize, String> = BTreeMap::new();
-        // What names a job that is not there is refused at once.
-        let names_a_job = |call: &Call| call.names.as_ref().is_some_and(|name| Uuid::try_parse(name).is_ok());
+        // What names a job that is not there is refused at once; a workflow that is not there has no news, ever.
+        let names_a_job = |call: &Call| {
+            call.place != "workflowId"
+                && call.names.as_ref().is_some_and(|name| Uuid::try_parse(name).is_ok())
+        };
         let refused: BTreeSet<usize> =
             (0..calls.len()).filter(|number| names_a_job(&calls[*number])).collect();
         let all_refused =
@@ -243,10 +265,9 @@ impl Walk {
     fn compare(&self) {
         assert!(self.answers.len() > 10, "{:?}", self.answers.keys());
         for (place, (foreign, unknown)) in &self.answers {
-            let [unknown] = <&[String; 1]>::try_from(unknown.as_slice()).expect("one unknown").clone();
-            assert!(!foreign.is_empty(), "{place}");
-            for answer in foreign {
-                assert_eq!(*answer, unknown, "{place}");
+            assert!(!foreign.is_empty() && !unknown.is_empty(), "{place}");
+            for answer in foreign.iter().chain(unknown) {
+                assert_eq!(Some(answer), unknown.first(), "{place}");
             }
         }
     }
@@ -284,8 +305,8 @@ async fn nothing_foreign_is_told(db: &TestDb, secret: &[&str], own: Tenant, fore
         serde_json::from_str(&walk.post(&json!({ "query": INTROSPECTION })).await).expect("JSON");
     let places = Places {
         cursors: cursors_of(&walk.server.url, &operator, &foreign.ids()[0]).await,
-        own_ids: own.ids(),
-        foreign_ids: foreign.ids(),
+        own_ids: own.ids().into_iter().chain([own.workflow.to_string()]).collect(),
+        foreign_ids: foreign.ids().into_iter().chain([foreign.workflow.to_string()]).collect(),
         unknown_id: Uuid::now_v7().to_string(),
         own_client: own.client.clone(),
         foreign_client: foreign.client.clone(),

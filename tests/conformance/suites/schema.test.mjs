@@ -46,13 +46,14 @@ test('graphql-eslint: schema-recommended and the rules of Relay', async () => {
           // A log and what comes next in a queue are read forwards only.
           '@graphql-eslint/relay-arguments': ['error', { includeBoth: false }],
           // Payloads, edges and counts have no id of their own, and a position is a moment's; a kind and a queue have
-          // their names.
+          // their names; a lease and its state belong to the job that they name.
           '@graphql-eslint/strict-id-in-types': [
             'error',
             {
               exceptions: {
-                types: ['Callback', 'JobAttempt', 'JobError', 'JobKind', 'JobLoad', 'JobLogLine', 'JobProgress', 'KindStatus', 'PageInfo']
-                  .concat(['Queue', 'QueuePosition', 'StatusCounts', 'Viewer']),
+                types: ['Callback', 'ClaimedJob', 'HeartbeatResult', 'JobAttempt', 'JobError', 'JobKind', 'JobLoad', 'JobLogLine']
+                  .concat(['JobProgress', 'JobThroughput', 'KindStatus', 'PageInfo', 'Queue', 'QueuePosition'])
+                  .concat(['StatusCounts', 'Viewer']),
                 suffixes: ['Connection', 'Edge', 'Payload'],
               },
             },

@@ -241,6 +241,10 @@ impl Schema {
             .collect()
     }
 
+    fn is_node(&self, of: &str) -> bool {
+        list(&self.types["Node"]["possibleTypes"]).iter().any(|node| node["name"] == of)
+    }
+
     fn selection<'a>(&'a self, of: &'a str, around: &mut Vec<&'a str>) -> String {
         if !matches!(text(&self.types[of]["kind"]), "OBJECT" | "INTERFACE" | "UNION") {
             return String::new();
@@ -249,8 +253,10 @@ impl Schema {
         let mut selected = vec!["__typename".to_owned()];
         for field in list(&self.types[of]["fields"]) {
             let inner = named(&field["type"]);
-            let again = around.iter().filter(|outer| **outer == inner).count();
-            if again > 1 || around.len() > DEEPEST || list(&field["args"]).iter().any(is_required) {
+            // What has an identity of its own is entered from one other, and no further: there it is a root.
+            let too_deep =
+                self.is_node(inner) && around.iter().filter(|outer| self.is_node(outer)).count() > 1;
+            if too_deep || around.len() > DEEPEST || list(&field["args"]).iter().any(is_required) {
                 continue;
             }
             let pages = list(&field["args"]).iter().any(|argument| argument["name"] == "first");
