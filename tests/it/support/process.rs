@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Request};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::deadline;
+use super::{SOON, deadline};
 
 /// A running `jobql`, killed when dropped.
 pub struct Process {
@@ -189,9 +189,11 @@ pub async fn new_token(database_url: &str, arguments: &[&str]) -> String {
 /// POSTs an operation.
 pub async fn ask(url: &str, query: &str, variables: Value) -> Value {
     let client = reqwest::Client::new();
+    // The server may wait for as long as it is asked to before it answers.
+    let wait = variables["input"]["waitSeconds"].as_u64().unwrap_or_default();
     let request = client.post(url).json(&json!({"query": query, "variables": variables}));
-    let response = deadline("an answer", request.send()).await.expect("a response");
-    response.json().await.expect("JSON")
+    let response = tokio::time::timeout(SOON + Duration::from_secs(wait), request.send());
+    response.await.expect("an answer in time").expect("a response").json().await.expect("JSON")
 }
 
 /// A WebSocket that speaks graphql-transport-ws and has been acknowledged.
