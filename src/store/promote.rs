@@ -26,9 +26,11 @@ impl Store {
                      ), numbered AS (
                          SELECT id, nextval('job_seq') AS seq FROM (SELECT id FROM due ORDER BY run_at, id) AS sorted
                      )
+                     -- They are SCHEDULED and stay so, being locked; named again here, the status has the planner
+                     -- join all that wait for their time.
                      UPDATE job SET status = 'PENDING', version = version + 1, seq = numbered.seq
                      FROM numbered
-                     WHERE job.id = numbered.id AND job.status = 'SCHEDULED'",
+                     WHERE job.id = numbered.id",
                 )
                 .bind(BATCH)
                 .execute(&pool)
