@@ -164,6 +164,12 @@ impl Claimer {
         self.queues.iter_mut().for_each(|queue| queue.is_dry = false);
     }
 
+    fn set_dry(&mut self, index: usize, is_dry: bool) {
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.is_dry = is_dry;
+        }
+    }
+
     /// Fills the free slots from the queues in turn.
     fn start_jobs(&mut self) {
         while self.registration.slots.free() > 0 {
@@ -245,6 +251,8 @@ impl Claimer {
                 holds_suspect: self.held_suspect,
             };
             self.next_claim = (index + 1) % self.queues.len();
+            // Until the answer says otherwise, or news that come while it is on its way and that it may not know of.
+            self.set_dry(index, true);
             let answer = Box::pin(claim(self.registration.clone(), request));
             self.claiming = Some(Claiming { queue: index, limit, began_at: Instant::now(), answer });
             return;
@@ -259,14 +267,19 @@ impl Claimer {
                 self.claim_took = claiming.began_at.elapsed().min(LONGEST_CLAIM);
                 let has_suspect = claimed.iter().any(|job| job.suspect);
                 let is_short = claimed.len() < claiming.limit;
+                // Beside a suspect others were passed over, and there may be more.
+                if !is_short || has_suspect {
+                    self.set_dry(claiming.queue, false);
+                }
                 let held = self.registration.held.hold(claimed);
                 if let Some(queue) = self.queues.get_mut(claiming.queue) {
-                    // Beside a suspect others were passed over, and there may be more.
-                    queue.is_dry = is_short && !has_suspect;
                     queue.claimed.extend(held);
                 }
             }
-            Err(error) => self.not_before = Instant::now() + self.outage.note(&error),
+            Err(error) => {
+                self.set_dry(claiming.queue, false);
+                self.not_before = Instant::now() + self.outage.note(&error);
+            }
         }
     }
 }
