@@ -29,6 +29,8 @@ describe('GraphiQL', { concurrency: false }, () => {
     await page.goto('/graphiql');
     await page.locator('.graphiql-query-editor').getByText('submitJob').first().waitFor();
     await tab(page, 'Watch');
+    // Until the editor has turned to the tab, it is the other one's operation that would be executed.
+    await page.locator('.graphiql-query-editor').getByText('jobUpdated').first().waitFor();
     await page.getByRole('button', { name: /execute/i }).click();
     await page.getByRole('button', { name: /stop/i }).waitFor();
     // What is submitted before the server has the subscription is not told: until one is.
