@@ -51,10 +51,11 @@ conformance: packages ## The protocols, as other people's clients and audits see
 	$(CARGO) build --locked --bins --examples
 	node tests/conformance/run.mjs
 
-# The peers stand in folders of their own, each with its lockfile, and no other build touches them.
+# The peers stand in folders of their own, each with its lockfile, and no other build touches them. `npm ci` would refuse
+# a lockfile without the packages of other systems, as some registries have not all of them.
 NPM_PEERS := benches/peers/node/node_modules/.package-lock.json
 $(NPM_PEERS): benches/peers/node/package.json benches/peers/node/package-lock.json
-	cd benches/peers/node && npm ci --no-audit --no-fund --loglevel=error
+	cd benches/peers/node && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 PIP_PEERS := benches/peers/python/.venv/installed
