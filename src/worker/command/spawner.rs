@@ -38,9 +38,13 @@ pub struct Spawner {
 
 struct Start {
     command: Command,
+    take_charge: TakeCharge,
     runtime: Handle,
-    answer: oneshot::Sender<io::Result<Child>>,
+    answer: oneshot::Sender<io::Result<ProcessGroup>>,
 }
+
+/// What makes a child the leader of a group that is killed when it is dropped.
+type TakeCharge = fn(Child) -> io::Result<ProcessGroup>;
 
 impl Spawner {
     /// One whose programs run under a supervisor. Only for a process whose `main` begins with
@@ -53,15 +57,15 @@ impl Spawner {
     pub(super) async fn start(&self, program: Program) -> io::Result<ProcessGroup> {
         if !self.supervised {
             let mut command = program.command();
-            command.process_group(0).kill_on_drop(true);
+            command.process_group(0);
             die_with_parent(command.as_std_mut(), Signal::SIGKILL);
-            return self.spawn(command).await.and_then(ProcessGroup::of);
+            return self.spawn(command, ProcessGroup::of).await;
         }
         let (said, says) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         nix::fcntl::fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let mut command = program.supervised(says.as_raw_fd());
         be_a_supervisor(command.as_std_mut(), says.as_raw_fd());
-        let group = self.spawn(command).await.and_then(ProcessGroup::supervised)?;
+        let group = self.spawn(command, ProcessGroup::supervised).await?;
         // Ours must be closed for theirs to be the last.
         drop(says);
         let mut number = Vec::new();
@@ -72,10 +76,10 @@ impl Spawner {
         }
     }
 
-    async fn spawn(&self, command: Command) -> io::Result<Child> {
+    async fn spawn(&self, command: Command, take_charge: TakeCharge) -> io::Result<ProcessGroup> {
         let (answer, started) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts programs is gone");
-        let start = Start { command, runtime: Handle::current(), answer };
+        let start = Start { command, take_charge, runtime: Handle::current(), answer };
         self.thread.get_or_init(run_thread).send(start).await.map_err(|_| gone())?;
         started.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -87,8 +91,8 @@ fn run_thread() -> mpsc::Sender<Start> {
         while let Some(mut start) = receiver.blocking_recv() {
             // tokio watches the child from the runtime of whoever asked.
             let _entered = start.runtime.enter();
-            let started = start.command.spawn();
-            // Dropped, and thereby killed, when nobody waits for it any more.
+            let started = start.command.spawn().and_then(start.take_charge);
+            // Dropped, and thereby killed with all that it has started, when nobody waits for it any more.
             let _ = start.answer.send(started);
         }
     });

@@ -217,6 +217,20 @@ async fn a_dropped_attempt_leaves_no_process_and_no_folder() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_dropped_before_it_hears_of_its_program_leaves_no_process() {
+    let (_folder, note) = notes();
+    let script = format!("sleep 600 & echo $! > {}; wait", note.display());
+    let (context, folder) = (context(Value::Null), std::env::temp_dir());
+    let program = Program::new("test", &argv(&["/bin/sh", "-c", &script]), &folder, &context);
+    let mut starting = Box::pin(context.spawner.start(program));
+    assert!(futures_util::poll!(&mut starting).is_pending());
+    // It runs by now, and nobody has taken the answer that says so.
+    let grandchild = read_when_written(&note).await;
+    drop(starting);
+    dies(&grandchild).await;
+}
+
+#[tokio::test]
 async fn a_process_that_left_the_group_does_not_hold_up_the_result() {
     let (_folder, note) = notes();
     let script = format!(
