@@ -40,6 +40,9 @@ const FOLD_EVERY: Duration = Duration::from_millis(250);
 /// that were written by hand.
 const RELEASE_EVERY: Duration = Duration::from_millis(500);
 
+/// What workers over the API took is added up this often, as jobql's own workers do it.
+const ADD_UP_EVERY: Duration = Duration::from_secs(2);
+
 /// A job that has waited too long goes to the front within so long.
 const AGE_EVERY: Duration = Duration::from_secs(2);
 
@@ -85,6 +88,11 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
     tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
         let store = sampling.clone();
         async move { store.sample_load().await }
+    }));
+    let adding_up = store.clone();
+    tasks.spawn(repeat("add up durations", ADD_UP_EVERY, shutdown.clone(), move || {
+        let store = adding_up.clone();
+        async move { store.add_external_durations().await.map(drop) }
     }));
     let (timing, kinds) = (store.clone(), Arc::new(config.kinds.clone()));
     tasks.spawn(repeat("end overdue attempts", SWEEP_EVERY, shutdown.clone(), move || {

@@ -17,6 +17,8 @@ pub mod delete;
 pub mod dependency;
 pub mod expire;
 pub mod external;
+pub mod external_claim;
+pub mod external_durations;
 pub mod external_log;
 pub mod finish;
 pub mod forecast;
@@ -85,6 +87,7 @@ pub struct Store {
     logs: group::GroupWriter<log::LogBatch, ()>,
     progress_pace: progress_pace::ProgressPace,
     lease_key: Arc<OnceCell<LeaseKey>>,
+    ended_externally: external_durations::EndedExternally,
     releaser: release::Releaser,
 }
 
@@ -103,6 +106,7 @@ impl Store {
             forecasts: forecast::Forecasts::default(),
             progress_pace: progress_pace::ProgressPace::default(),
             lease_key: Arc::default(),
+            ended_externally: external_durations::EndedExternally::default(),
             quota: queue_quota::QueueQuota::default(),
             pool,
             work,

@@ -1,5 +1,6 @@
 //! The input `ClaimJobsInput` and the type `ClaimedJob`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{InputObject, SimpleObject};
@@ -7,11 +8,12 @@ use async_graphql::{InputObject, SimpleObject};
 use super::argument;
 use super::date_time::DateTime;
 use super::job::Job;
-use crate::config::{Config, RunBy};
+use crate::config::{Config, Kind, RunBy};
 use crate::error::{Error, Result};
 use crate::job::submission::{checked_id, in_range};
 use crate::job::viewer::Viewer;
-use crate::store::external::{ExternalClaim, ExternalWorker, LeasedJob};
+use crate::store::external::ExternalWorker;
+use crate::store::external_claim::{ExternalClaim, LeasedJob};
 
 /// Queues of one claim.
 const MAX_QUEUES: usize = 100;
@@ -68,7 +70,7 @@ fn checked_queues(
     given: Vec<String>,
     viewer: &Viewer,
     config: &Config,
-) -> Result<(Vec<String>, Vec<String>)> {
+) -> Result<(Vec<String>, Arc<[Kind]>)> {
     if given.is_empty() || given.len() > MAX_QUEUES {
         let problem = format!("has {} entries; 1 to {MAX_QUEUES} are allowed", given.len());
         return Err(Error::invalid("input.queues", problem));
@@ -95,11 +97,11 @@ fn checked_queues(
                     format!("the queue {queue:?} holds the kind {:?}, which the token is not for", kind.name);
                 return Err(Error::forbidden(problem));
             }
-            kinds.push(kind.name.clone());
+            kinds.push(kind.clone());
         }
         queues.push(queue);
     }
-    Ok((queues, kinds))
+    Ok((queues, kinds.into()))
 }
 
 /// A job that the worker holds now.
@@ -128,8 +130,6 @@ impl From<LeasedJob> for ClaimedJob {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::Overrides;
     use crate::job::viewer::WorkerScope;
@@ -167,10 +167,8 @@ mod tests {
     fn a_token_claims_from_queues_all_of_whose_kinds_are_its_own() {
         let refused = |claimed: Result<_>| matches!(claimed, Err(Error::Forbidden { .. }));
         let (claimed, _) = claim(&worker(&["a", "c"]), &["a", "a"]).unwrap();
-        assert_eq!(
-            (claimed.queues, claimed.kinds),
-            (vec!["a".to_owned()], vec!["a".to_owned(), "c".to_owned()])
-        );
+        let kinds: Vec<&str> = claimed.kinds.iter().map(|kind| kind.name.as_str()).collect();
+        assert_eq!((claimed.queues.as_slice(), kinds), (["a".to_owned()].as_slice(), vec!["a", "c"]));
         assert!(refused(claim(&worker(&["a"]), &["a"])), "it could get jobs of the kind c");
         assert!(refused(claim(&worker(&["a", "c"]), &["a", "b"])));
         assert!(refused(claim(&Viewer::Client("x".to_owned()), &["b"])));

@@ -43,6 +43,8 @@ pub struct NamedLease {
 pub struct ShownLease {
     /// What fences the write.
     pub lease: Lease,
+    /// The registration that it was made for.
+    worker_id: Uuid,
     kind: String,
     attempt: i16,
 }
@@ -56,10 +58,10 @@ impl LeaseInput {
         let (store, viewer) = (&ctx.data::<Parts>()?.store, ctx.data::<Viewer>()?);
         argument::for_workers(viewer)?;
         let job_id = argument::job_id("lease.jobId", &self.job_id)?;
-        let (lease, _) = store.lease_of(job_id, &self.token).await?;
+        let (lease, worker_id) = store.lease_of(job_id, &self.token).await?;
         // A job of a kind that is not the token's is none.
         let job = store.job(viewer, job_id).await?.ok_or(Error::LeaseLost)?;
-        Ok(ShownLease { lease, attempt: job.attempt, kind: job.kind })
+        Ok(ShownLease { lease, worker_id, attempt: job.attempt, kind: job.kind })
     }
 }
 
@@ -122,9 +124,15 @@ impl ShownLease {
     /// # Errors
     /// `LeaseLost`; as the store's.
     pub async fn end(&self, ctx: &Context<'_>, end: AttemptEnd, ended_as: EndedAs) -> Result<Job> {
-        let store = &ctx.data::<Parts>()?.store;
+        let Parts { store, events, .. } = ctx.data::<Parts>()?;
         match store.finish_if_leased(Finish { lease: self.lease, end }).await {
-            Ok(()) => self.job(ctx).await,
+            Ok(()) => {
+                events.ended_externally(self.worker_id);
+                if ended_as != EndedAs::Released {
+                    store.note_external_end(self.lease);
+                }
+                self.job(ctx).await
+            }
             Err(Error::LeaseLost) => {
                 let ended = store.job_ended_as(self.lease, ended_as).await?;
                 Ok(ended.ok_or(Error::LeaseLost)?.into())

@@ -1,24 +1,13 @@
-//! Workers over the API: they register by claiming, and write with lease tokens through the same statements as the
-//! processes of jobql.
-//!
-//! A claim is one transaction: it registers the worker or moves its lease, claims, and notes what an id of the worker's
-//! choice brought. The worker's row is held throughout, so that claims of one worker take turns, and one that is
-//! repeated sees what the first one brought, from whichever process. Nothing is held while a claim waits for work; see
-//! [`claim_line`](crate::events).
+//! Workers over the API: what they hold, how they show it, and how it ends. They register by
+//! [claiming](super::external_claim), and write with lease tokens through the same statements as the processes of jobql.
 
-use std::collections::HashSet;
-
-use chrono::{DateTime, Utc};
 use entity::job;
-use sqlx::{Connection, PgConnection, PgPool, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
-use super::claim::{ClaimRequest, claim_on};
-use super::finish::{AttemptEnd, Finish};
 use super::lease::{Heartbeat, Lease};
 use super::{Store, bounded, read};
 use crate::error::{Error, Result};
-use crate::job::failure::Failure;
 use crate::job::lease_token::{BadToken, LeaseKey, NamedLease};
 
 /// A worker over the API, and what it may work on.
@@ -28,49 +17,6 @@ pub struct ExternalWorker {
     pub owner: String,
     /// What it calls itself.
     pub name: String,
-}
-
-/// What such a worker wants.
-#[derive(Clone, Debug)]
-pub struct ExternalClaim {
-    /// Who claims.
-    pub worker: ExternalWorker,
-    /// The same id brings the same leases again.
-    pub claim_id: Option<String>,
-    /// The queues, in turn. With none the worker is registered, and claims nothing.
-    pub queues: Vec<String>,
-    /// All queues that it serves, for people and for those that wait.
-    pub serves: Vec<String>,
-    /// The kinds of these.
-    pub kinds: Vec<String>,
-    /// At most this many.
-    pub limit: i64,
-    /// How long its lease lasts.
-    pub lease_seconds: i32,
-}
-
-/// What a claim brought.
-#[derive(Clone, Debug, Default)]
-pub struct ExternalClaimed {
-    /// The registration.
-    pub worker_id: Uuid,
-    /// The jobs, in the order of their claim.
-    pub leased: Vec<LeasedJob>,
-    /// Another worker might have got more: this one is to drain, or holds a job that has lost a worker before.
-    pub is_restricted: bool,
-    /// The claim's id had been used.
-    pub repeated: bool,
-}
-
-/// A job under a lease, with what shows it.
-#[derive(Clone, Debug)]
-pub struct LeasedJob {
-    /// The job as it stands.
-    pub job: job::Model,
-    /// What every write about it must show.
-    pub token: String,
-    /// When the lease runs out, unless a heartbeat moves it.
-    pub expires_at: DateTime<Utc>,
 }
 
 /// A way in which a worker ends its attempt.
@@ -84,33 +30,8 @@ pub enum EndedAs {
     Released,
 }
 
-/// A registered worker's row.
-struct Registered {
-    id: Uuid,
-    expires_at: DateTime<Utc>,
-    draining: bool,
-    queues: Vec<String>,
-}
-
-/// Claimed rows that this version cannot read are ended, and not handed out.
-struct InTransaction {
-    claimed: ExternalClaimed,
-    unreadable: Vec<Lease>,
-}
-
-/// An expired worker that nobody has found dead yet goes on, as with a heartbeat; a lost one is registered anew.
-const CHECK_IN_SQL: &str = "
-    INSERT INTO worker (id, owner, name, queues, kinds, slots, lease_seconds, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $7))
-    ON CONFLICT (owner, name) WHERE owner IS NOT NULL AND lost_at IS NULL DO UPDATE
-    SET last_seen_at = now(), expires_at = EXCLUDED.expires_at, lease_seconds = EXCLUDED.lease_seconds,
-        queues = ARRAY(SELECT unnest(worker.queues) UNION SELECT unnest(EXCLUDED.queues) ORDER BY 1),
-        kinds = ARRAY(SELECT unnest(worker.kinds) UNION SELECT unnest(EXCLUDED.kinds) ORDER BY 1),
-        slots = GREATEST(worker.slots, EXCLUDED.slots)
-    RETURNING id, expires_at, draining, queues";
-
 /// The owner of the receivers of http kinds.
-const HTTP_OWNER: &str = "http";
+pub(super) const HTTP_OWNER: &str = "http";
 /// What is overdue is ended within so long; its holder's lease lasts until then.
 const OVERDUE_WITHIN_SECONDS: i32 = 60;
 
@@ -127,27 +48,6 @@ const HAND_OVER_SQL: &str = "
     WHERE job.id = $5 AND job.lease_epoch = $6 AND job.status = 'RUNNING'";
 
 impl Store {
-    /// Registers the worker or moves its lease, and claims from its queues, in turn, until it has as many as it may.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Database`.
-    pub async fn claim_externally(&self, claim: ExternalClaim) -> Result<ExternalClaimed> {
-        let (pool, key) = (self.work.clone(), self.lease_key().await?);
-        let claiming = self.detached("claim", async move {
-            claim_in_transaction(&pool, &key, &claim).await.map_err(|source| Error::database("claim", source))
-        });
-        let InTransaction { claimed, unreadable } = claiming.await?;
-        for lease in unreadable {
-            let failure = Failure::fatal("UNREADABLE", "the job cannot be read");
-            let end = AttemptEnd::failed(failure, std::time::Duration::ZERO);
-            // One that cannot be ended goes back after a lease.
-            if let Err(error) = self.finish_if_leased(Finish { lease, end }).await {
-                tracing::warn!(job.id = %lease.job_id, error = %error, "a job that cannot be read was not ended");
-            }
-        }
-        Ok(claimed)
-    }
-
     /// The lease that a token for the job shows, and the registration that it was made for.
     ///
     /// # Errors
@@ -217,49 +117,6 @@ impl Store {
             columns().map_err(|source| Error::database("send a heartbeat", source))?;
         let own = held.into_iter().filter(|(_, of)| *of == worker_id).map(|(lease, _)| lease).collect();
         self.heartbeat(worker_id, own, lease_seconds).await
-    }
-
-    /// Moves the leases of workers whose claims wait, and tells which of the claims' ids have brought something
-    /// meanwhile, by way of another process.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Database`.
-    pub async fn prolong_waiting(
-        &self,
-        workers: Vec<Uuid>,
-        claims: Vec<(Uuid, String)>,
-    ) -> Result<HashSet<(Uuid, String)>> {
-        let pool = self.work.clone();
-        self.detached("prolong waiting claims", async move {
-            let failed = |source| Error::database("prolong waiting claims", source);
-            if !workers.is_empty() {
-                sqlx::query(
-                    "UPDATE worker SET last_seen_at = now(), expires_at = now() + make_interval(secs => lease_seconds)
-                     FROM (SELECT id FROM worker WHERE id = ANY($1) AND lost_at IS NULL ORDER BY id FOR UPDATE) AS waiting
-                     WHERE worker.id = waiting.id",
-                )
-                .bind(workers)
-                .execute(&pool)
-                .await
-                .map_err(failed)?;
-            }
-            if claims.is_empty() {
-                return Ok(HashSet::new());
-            }
-            let (ids, names): (Vec<Uuid>, Vec<String>) = claims.into_iter().unzip();
-            let rows = sqlx::query(
-                "SELECT worker_id, claim_id FROM claim
-                 JOIN unnest($1::uuid[], $2::text[]) AS asked(worker_id, claim_id) USING (worker_id, claim_id)",
-            )
-            .bind(ids)
-            .bind(names)
-            .fetch_all(&pool)
-            .await
-            .map_err(failed)?;
-            let found = rows.iter().map(|row| Ok((row.try_get("worker_id")?, row.try_get("claim_id")?)));
-            found.collect::<sqlx::Result<_>>().map_err(failed)
-        })
-        .await
     }
 
     /// The job as it stands, if this lease on it ended in this way; none when it did not.
@@ -345,143 +202,4 @@ pub struct OverdueJob {
     pub timeout_seconds: i32,
     /// A cancel was requested.
     pub is_cancelled: bool,
-}
-
-async fn claim_in_transaction(
-    pool: &PgPool,
-    key: &LeaseKey,
-    claim: &ExternalClaim,
-) -> sqlx::Result<InTransaction> {
-    let mut connection = pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    let worker = check_in(&mut transaction, claim).await?;
-    let mut claimed = ExternalClaimed { worker_id: worker.id, ..ExternalClaimed::default() };
-    let mut leases = repeated(&mut transaction, worker.id, claim.claim_id.as_deref()).await?;
-    (claimed.repeated, claimed.is_restricted) = (leases.is_some(), worker.draining);
-    if leases.is_none() && !worker.draining && !claim.queues.is_empty() {
-        let fresh = claim_in_turn(&mut transaction, &worker, claim, &mut claimed.is_restricted).await?;
-        if let (Some(claim_id), false) = (&claim.claim_id, fresh.is_empty()) {
-            note_claim(&mut transaction, worker.id, claim_id, &fresh).await?;
-        }
-        leases = Some(fresh);
-    }
-    let mut unreadable = Vec::new();
-    for (lease, job) in held_jobs(&mut transaction, &leases.unwrap_or_default()).await? {
-        let named = NamedLease { worker_id: worker.id, epoch: lease.epoch };
-        match job {
-            Ok(job) => {
-                let token = key.token(lease.job_id, named);
-                claimed.leased.push(LeasedJob { job, token, expires_at: worker.expires_at });
-            }
-            Err(error) => {
-                tracing::error!(job.id = %lease.job_id, error = %error, "a claimed job cannot be read");
-                unreadable.push(lease);
-            }
-        }
-    }
-    transaction.commit().await?;
-    Ok(InTransaction { claimed, unreadable })
-}
-
-async fn check_in(connection: &mut PgConnection, claim: &ExternalClaim) -> sqlx::Result<Registered> {
-    let row = sqlx::query(CHECK_IN_SQL)
-        .bind(Uuid::now_v7())
-        .bind(&claim.worker.owner)
-        .bind(&claim.worker.name)
-        .bind(&claim.serves)
-        .bind(&claim.kinds)
-        .bind(i32::try_from(claim.limit).unwrap_or(i32::MAX))
-        .bind(claim.lease_seconds)
-        .fetch_one(connection)
-        .await?;
-    Ok(Registered {
-        id: row.try_get("id")?,
-        expires_at: row.try_get("expires_at")?,
-        draining: row.try_get("draining")?,
-        queues: row.try_get("queues")?,
-    })
-}
-
-/// What the claim's id brought before; none when it is new.
-async fn repeated(
-    connection: &mut PgConnection,
-    worker_id: Uuid,
-    claim_id: Option<&str>,
-) -> sqlx::Result<Option<Vec<Lease>>> {
-    let Some(claim_id) = claim_id else { return Ok(None) };
-    let row = sqlx::query("SELECT job_ids, epochs FROM claim WHERE worker_id = $1 AND claim_id = $2")
-        .bind(worker_id)
-        .bind(claim_id)
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let (job_ids, epochs): (Vec<Uuid>, Vec<i32>) = (row.try_get("job_ids")?, row.try_get("epochs")?);
-    Ok(Some(job_ids.into_iter().zip(epochs).map(|(job_id, epoch)| Lease { job_id, epoch }).collect()))
-}
-
-async fn claim_in_turn(
-    connection: &mut PgConnection,
-    worker: &Registered,
-    claim: &ExternalClaim,
-    holds_suspect: &mut bool,
-) -> sqlx::Result<Vec<Lease>> {
-    let held = "SELECT EXISTS (SELECT FROM job
-                               WHERE status = 'RUNNING' AND queue = ANY($2) AND worker_id = $1 AND losses > 0)";
-    *holds_suspect =
-        sqlx::query_scalar(held).bind(worker.id).bind(&worker.queues).fetch_one(&mut *connection).await?;
-    let mut leases: Vec<Lease> = Vec::new();
-    for queue in &claim.queues {
-        let limit = claim.limit - i64::try_from(leases.len()).unwrap_or(i64::MAX);
-        if limit <= 0 {
-            break;
-        }
-        let (worker_id, holds_suspect_now) = (worker.id, *holds_suspect);
-        let request =
-            ClaimRequest { worker_id, queue: queue.clone(), limit, holds_suspect: holds_suspect_now };
-        let claimed = claim_on(&mut *connection, &request).await?;
-        *holds_suspect |= claimed.iter().any(|job| job.suspect);
-        leases.extend(claimed.iter().map(|job| job.lease));
-    }
-    Ok(leases)
-}
-
-async fn note_claim(
-    connection: &mut PgConnection,
-    worker_id: Uuid,
-    claim_id: &str,
-    leases: &[Lease],
-) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO claim (worker_id, claim_id, job_ids, epochs) VALUES ($1, $2, $3, $4)")
-        .bind(worker_id)
-        .bind(claim_id)
-        .bind(leases.iter().map(|lease| lease.job_id).collect::<Vec<_>>())
-        .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
-/// The jobs of those leases that hold, in their order.
-async fn held_jobs(
-    connection: &mut PgConnection,
-    leases: &[Lease],
-) -> sqlx::Result<Vec<(Lease, sqlx::Result<job::Model>)>> {
-    if leases.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = sqlx::query(
-        "SELECT job.* FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS named(id, epoch, turn)
-         JOIN job ON job.id = named.id AND job.lease_epoch = named.epoch AND job.status = 'RUNNING'
-         ORDER BY turn",
-    )
-    .bind(leases.iter().map(|lease| lease.job_id).collect::<Vec<_>>())
-    .bind(leases.iter().map(|lease| lease.epoch).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let lease = Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? };
-            Ok((lease, read::job(row)))
-        })
-        .collect()
 }

@@ -1,7 +1,9 @@
 //! What a forecast is made from: recent durations, live slots, what runs and what waits first.
 //!
 //! Workers report durations per kind and minute; the mean of the last ten minutes counts, else that of the last hour. A
-//! queue's slots are those of its live workers, less what they run for other queues, and at most its limit.
+//! queue's slots are those of its live workers, less what they run for other queues, and at most its limit. A worker over
+//! the API has as many as it has ever asked for at once, or as it holds. A job that was posted and accepted is its receiver's:
+//! it takes no slot, but room below the limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +15,7 @@ use sqlx::{PgConnection, Row};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::external::HTTP_OWNER;
 use super::{Store, queue};
 use crate::error::{Error, Result};
 use crate::job::forecast::{Forecast, LOOK_AHEAD, Outlook, Running};
@@ -89,10 +92,14 @@ impl Store {
 async fn make(connection: &mut PgConnection, queue: &str) -> sqlx::Result<MadeForecast> {
     let settings = queue::settings_of(connection, queue).await?;
     let row = sqlx::query(
-        "SELECT now() AS at, COALESCE(sum(GREATEST(0, slots - elsewhere)), 0)::bigint AS slots
+        "SELECT now() AS at,
+                COALESCE(sum(GREATEST(0, slots - elsewhere, CASE WHEN owner IS NOT NULL THEN here END)), 0)::bigint AS slots
          FROM (
-             SELECT slots, (SELECT count(*) FROM job
-                            WHERE status = 'RUNNING' AND worker_id = worker.id AND job.queue <> $1) AS elsewhere
+             SELECT slots, owner,
+                    (SELECT count(*) FROM job
+                     WHERE status = 'RUNNING' AND worker_id = worker.id AND job.queue <> $1) AS elsewhere,
+                    (SELECT count(*) FROM job
+                     WHERE status = 'RUNNING' AND worker_id = worker.id AND job.queue = $1) AS here
              FROM worker
              WHERE $1 = ANY(queues) AND lost_at IS NULL AND NOT draining AND expires_at > now()
          ) AS live",
@@ -101,30 +108,48 @@ async fn make(connection: &mut PgConnection, queue: &str) -> sqlx::Result<MadeFo
     .fetch_one(&mut *connection)
     .await?;
     let at = row.try_get("at")?;
+    let usual = usual_durations(connection).await?;
+    let (running, accepted) = running(connection, queue, &usual).await?;
     let slots: i64 = row.try_get("slots")?;
-    let slots = settings.max_running.map_or(slots, |limit| slots.min(limit.into()));
-    if settings.paused || slots == 0 {
+    let slots = settings.max_running.map_or(slots, |limit| slots.min(i64::from(limit) - accepted));
+    if settings.paused || slots <= 0 {
         return Ok(MadeForecast { at, forecast: Forecast::default() });
     }
-    let usual = usual_durations(connection).await?;
-    let running = sqlx::query(
-        "SELECT kind, extract(epoch FROM now() - started_at)::float8 AS elapsed
-         FROM job WHERE status = 'RUNNING' AND queue = $1",
-    )
-    .bind(queue)
-    .fetch_all(&mut *connection)
-    .await?;
-    let running = running.iter().map(|row| {
-        let kind: &str = row.try_get("kind")?;
-        Ok(Running { elapsed: row.try_get("elapsed")?, usual: usual.get(kind).copied() })
-    });
     let waiting = first_kinds(connection, queue, settings.claim_order).await?;
     let outlook = Outlook {
         slots: usize::try_from(slots).unwrap_or_default(),
-        running: running.collect::<sqlx::Result<_>>()?,
+        running,
         waiting: waiting.iter().map(|kind| usual.get(kind).copied()).collect(),
     };
     Ok(MadeForecast { at, forecast: Forecast::of(&outlook) })
+}
+
+/// What runs in slots, and how many run at their receivers.
+async fn running(
+    connection: &mut PgConnection,
+    queue: &str,
+    usual: &HashMap<String, f64>,
+) -> sqlx::Result<(Vec<Running>, i64)> {
+    let rows = sqlx::query(
+        "SELECT kind, extract(epoch FROM now() - job.started_at)::float8 AS elapsed,
+                COALESCE(worker.owner = $2, false) AS is_accepted
+         FROM job LEFT JOIN worker ON worker.id = job.worker_id
+         WHERE status = 'RUNNING' AND queue = $1",
+    )
+    .bind(queue)
+    .bind(HTTP_OWNER)
+    .fetch_all(connection)
+    .await?;
+    let (mut running, mut accepted) = (Vec::new(), 0);
+    for row in &rows {
+        if row.try_get("is_accepted")? {
+            accepted += 1;
+            continue;
+        }
+        let kind: &str = row.try_get("kind")?;
+        running.push(Running { elapsed: row.try_get("elapsed")?, usual: usual.get(kind).copied() });
+    }
+    Ok((running, accepted))
 }
 
 /// Seconds that an attempt of each kind took lately.

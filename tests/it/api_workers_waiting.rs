@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::api_workers::sweep_as_if_expired;
 use crate::support::api_worker::{ApiWorker, serve};
 use crate::support::process::Process;
 use crate::support::{SOON, TestDb, eventually};
@@ -19,28 +20,46 @@ async fn until_registered(server: &Process, count: usize) {
     .await;
 }
 
+async fn until_waiting(server: &Process, worker: &str) {
+    eventually("the claim has looked for itself", SOON, async || {
+        let workers = server.data("{ workers { name } }", json!({})).await["workers"].take();
+        workers.as_array().expect("workers").iter().any(|known| known["name"] == worker).then_some(())
+    })
+    .await;
+}
+
+/// How often a waiting claim was served: because of news, and without any.
+fn served(server: &Process) -> (usize, usize) {
+    let logged = server.logged();
+    let count = |why: &str| logged.lines().filter(|line| line.contains(why)).count();
+    (count("there was news of work"), count("looking again without news"))
+}
+
 #[tokio::test]
 async fn a_claim_that_waits_is_answered_when_work_comes() {
     let db = TestDb::new().await;
     let (server, second) = (serve(&db.url()).await, serve(&db.url()).await);
-    for (submit_to, round) in [(&server, 0), (&second, 1)] {
-        let worker = ApiWorker::new(&server, &format!("w{round}"));
-        let waiting = tokio::spawn(async move {
-            let claimed = worker.claim(json!({"waitSeconds": 20})).await;
-            (claimed, Instant::now())
-        });
-        until_registered(&server, round + 1).await;
-        let submitted_at = Instant::now();
-        let id = submit_to.submit("parcel", json!({})).await;
-        let (claimed, at) = waiting.await.expect("a claim");
-        assert_eq!(claimed[0]["jobId"], id);
-        let took = at - submitted_at;
-        assert!(took < Duration::from_millis(900), "by the news, not by the poll: {took:?}");
+    for submit_to in [&server, &second] {
+        let (mut by_news, mut rounds) = (0, 0);
+        // The poll of a second may be faster, but hardly ever ten times.
+        while by_news == 0 {
+            rounds += 1;
+            assert!(rounds <= 10, "{rounds} times it was not the news that woke the claim");
+            let worker = ApiWorker::new(&server, &format!("w-{}-{rounds}", submit_to.pid()));
+            let name = worker.id.clone();
+            let waiting = tokio::spawn(async move { worker.claim(json!({"waitSeconds": 20})).await });
+            until_waiting(&server, &name).await;
+            let before = served(&server).0;
+            let id = submit_to.submit("parcel", json!({})).await;
+            assert_eq!(waiting.await.expect("a claim")[0]["jobId"], id);
+            by_news = served(&server).0 - before;
+        }
     }
     let worker = ApiWorker::new(&server, "patient");
     let started = Instant::now();
     assert!(worker.claim(json!({"waitSeconds": 1})).await.is_empty());
-    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&started.elapsed()));
+    let waited = started.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test]
@@ -53,11 +72,98 @@ async fn without_notifications_the_poll_suffices() {
     let server = serve(&db.url()).await;
     let worker = ApiWorker::new(&server, "w1");
     let waiting = tokio::spawn(async move { worker.claim(json!({"waitSeconds": 20})).await });
-    until_registered(&server, 1).await;
-    let submitted_at = Instant::now();
+    until_waiting(&server, "w1").await;
+    // Each poll looks once, and they come each second.
+    let (_, before) = served(&server);
+    let looked_at = Instant::now();
+    eventually("three polls", SOON, async || (served(&server).1 >= before + 3).then_some(())).await;
+    assert!(looked_at.elapsed() >= Duration::from_secs(2), "{:?}", looked_at.elapsed());
     server.submit("parcel", json!({})).await;
     assert_eq!(waiting.await.expect("a claim").len(), 1);
-    assert!(submitted_at.elapsed() < Duration::from_secs(3), "{:?}", submitted_at.elapsed());
+    assert_eq!(served(&server).0, 0, "nobody told");
+}
+
+/// Of ten rounds one must come to its end without any poll, which may always be faster by chance.
+async fn once_without_a_poll(round: impl AsyncFn(usize) -> bool) {
+    for number in 0..10 {
+        if round(number).await {
+            return;
+        }
+    }
+    panic!("ten times somebody had to wait for the poll");
+}
+
+#[tokio::test]
+async fn those_in_line_get_jobs_that_lost_a_worker_one_each() {
+    let db = TestDb::new().await;
+    let server = serve(&db.url()).await;
+    once_without_a_poll(async |round| {
+        for _ in 0..3 {
+            server.submit("parcel", json!({})).await;
+        }
+        let gone = ApiWorker::new(&server, &format!("gone-{round}"));
+        assert_eq!(gone.claim(json!({"max": 3})).await.len(), 3);
+        let workers = [0, 1, 2].map(|number| ApiWorker::new(&server, &format!("w{number}-{round}")));
+        let mut waiting = Vec::new();
+        for worker in workers.clone() {
+            let id = worker.id.clone();
+            waiting
+                .push(tokio::spawn(async move { worker.claim(json!({"waitSeconds": 20, "max": 5})).await }));
+            until_waiting(&server, &id).await;
+        }
+        let (_, polls) = served(&server);
+        sweep_as_if_expired(&db, &gone.id).await;
+        let mut claimed = Vec::new();
+        for claim in waiting {
+            claimed.push(claim.await.expect("a claim"));
+        }
+        let is_without_poll = served(&server).1 == polls;
+        for (worker, leases) in workers.iter().zip(claimed) {
+            assert_eq!(leases.len(), 1, "one such job at a time");
+            worker.complete(&leases[0], json!({})).await.expect("complete");
+        }
+        is_without_poll
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_gets_its_next_job_that_lost_a_worker_when_the_one_that_it_holds_has_ended() {
+    let db = TestDb::new().await;
+    let server = serve(&db.url()).await;
+    once_without_a_poll(async |round| {
+        for _ in 0..2 {
+            server.submit("parcel", json!({})).await;
+        }
+        let gone = ApiWorker::new(&server, &format!("gone-{round}"));
+        assert_eq!(gone.claim(json!({"max": 2})).await.len(), 2);
+        sweep_as_if_expired(&db, &gone.id).await;
+        let worker = ApiWorker::new(&server, &format!("w-{round}"));
+        let first = worker.claim(json!({"max": 5})).await;
+        assert_eq!(first.len(), 1);
+        let waiting = tokio::spawn({
+            let worker = ApiWorker { lease_seconds: 77, ..worker.clone() };
+            async move { worker.claim(json!({"waitSeconds": 20, "max": 5})).await }
+        });
+        eventually("it has looked, and found nothing for itself", SOON, async || {
+            let found: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM worker WHERE name = $1 AND lease_seconds = 77")
+                    .bind(&worker.id)
+                    .fetch_one(db.pool())
+                    .await
+                    .expect("worker");
+            (found == 1).then_some(())
+        })
+        .await;
+        let (_, polls) = served(&server);
+        worker.complete(&first[0], json!({})).await.expect("complete");
+        let second = waiting.await.expect("a claim");
+        let is_without_poll = served(&server).1 == polls;
+        assert_eq!(second.len(), 1);
+        worker.complete(&second[0], json!({})).await.expect("complete");
+        is_without_poll
+    })
+    .await;
 }
 
 /// Each claim writes the worker's row in one statement, which is counted.

@@ -11,6 +11,8 @@
 mod support;
 
 mod api_workers;
+mod api_workers_kinds;
+mod api_workers_tokens;
 mod api_workers_waiting;
 mod bad_input;
 mod benching;
@@ -39,6 +41,7 @@ mod queues;
 mod races;
 mod refusals;
 mod sharing;
+mod stranded;
 mod submitting;
 mod tenants;
 mod tokens;

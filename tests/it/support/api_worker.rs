@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::process::{Process, ask};
+use super::process::{Process, ask_with};
 
 /// The kinds of these tests: `parcel` in a queue of its own name, `letter` in `mail`.
 const KINDS: &str = "
@@ -41,6 +41,8 @@ pub struct ApiWorker {
     pub url: String,
     pub id: String,
     pub lease_seconds: u32,
+    /// Shown with each call.
+    pub token: Option<String>,
 }
 
 /// A job that is held: `{jobId, token}`.
@@ -48,12 +50,16 @@ pub type LeaseValue = Value;
 
 impl ApiWorker {
     pub fn new(server: &Process, id: &str) -> ApiWorker {
-        ApiWorker { url: server.url.clone(), id: id.to_owned(), lease_seconds: 30 }
+        ApiWorker { url: server.url.clone(), id: id.to_owned(), lease_seconds: 30, token: None }
     }
 
     /// The same worker, speaking to another process.
     pub fn at(&self, server: &Process) -> ApiWorker {
         ApiWorker { url: server.url.clone(), ..self.clone() }
+    }
+
+    async fn ask(&self, query: &str, variables: Value) -> Value {
+        ask_with(&self.url, self.token.as_deref(), query, variables).await
     }
 
     /// The answer to a claim; `more` goes into the input.
@@ -63,7 +69,7 @@ impl ApiWorker {
         input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let query = "mutation ($input: ClaimJobsInput!) { claimJobs(input: $input) {
             job { id status attempt payload } leaseToken leaseExpiresAt } }";
-        ask(&self.url, query, json!({"input": input})).await
+        self.ask(query, json!({"input": input})).await
     }
 
     /// The leases that a claim brings.
@@ -78,7 +84,7 @@ impl ApiWorker {
     pub async fn heartbeat(&self, leases: &[LeaseValue]) -> (Vec<String>, bool) {
         let query = "mutation ($id: String!, $leases: [LeaseInput!]!) {
             heartbeat(workerId: $id, leases: $leases) { results { jobId state leaseExpiresAt } drain } }";
-        let answer = ask(&self.url, query, json!({"id": self.id, "leases": leases})).await;
+        let answer = self.ask(query, json!({"id": self.id, "leases": leases})).await;
         let payload = &answer["data"]["heartbeat"];
         let results = payload["results"].as_array().unwrap_or_else(|| panic!("{answer}"));
         for (result, lease) in results.iter().zip(leases) {
@@ -93,7 +99,7 @@ impl ApiWorker {
     pub async fn call(&self, lease: &LeaseValue, call: Call) -> Result<Value, String> {
         let (field, mut variables) = call.parts();
         variables["lease"] = lease.clone();
-        let answer = ask(&self.url, field, variables).await;
+        let answer = self.ask(field, variables).await;
         match answer["errors"][0]["extensions"]["code"].as_str() {
             Some(code) => Err(code.to_owned()),
             None => Ok(answer["data"]["job"].clone()),

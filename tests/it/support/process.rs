@@ -188,10 +188,18 @@ pub async fn new_token(database_url: &str, arguments: &[&str]) -> String {
 
 /// POSTs an operation.
 pub async fn ask(url: &str, query: &str, variables: Value) -> Value {
+    ask_with(url, None, query, variables).await
+}
+
+/// The same with a token.
+pub async fn ask_with(url: &str, token: Option<&str>, query: &str, variables: Value) -> Value {
     let client = reqwest::Client::new();
     // The server may wait for as long as it is asked to before it answers.
     let wait = variables["input"]["waitSeconds"].as_u64().unwrap_or_default();
-    let request = client.post(url).json(&json!({"query": query, "variables": variables}));
+    let mut request = client.post(url).json(&json!({"query": query, "variables": variables}));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
     let response = tokio::time::timeout(SOON + Duration::from_secs(wait), request.send());
     response.await.expect("an answer in time").expect("a response").json().await.expect("JSON")
 }
