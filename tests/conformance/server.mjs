@@ -1,7 +1,7 @@
 // A jobql of its own for a suite: `jobql serve` on an embedded PostgreSQL, or on JOBQL_TEST_DATABASE_URL where that is
 // set. It can be stopped and started again on the same port and data, as a deployment does.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -38,6 +38,14 @@ export class Server {
   get databaseFlags() {
     const url = process.env.JOBQL_TEST_DATABASE_URL;
     return url ? ['--database-url', url] : ['--data-dir', join(this.#folder, 'data')];
+  }
+
+  /** The secret of a new token. From the first one on nobody comes in without. */
+  newToken(...what) {
+    const flags = ['token', 'create', '--config', join(repository, 'jobql.toml'), ...this.databaseFlags, ...what];
+    const made = spawnSync(binary, flags, { cwd: this.#folder, encoding: 'utf8' });
+    if (made.status !== 0) throw new Error(made.stderr);
+    return made.stdout.trim();
   }
 
   get #log() {

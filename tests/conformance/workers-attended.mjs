@@ -1,9 +1,9 @@
 // An example worker against a real server: what becomes of its jobs when it is killed, paused, drained, asked to stop,
-// and when the server goes away for a while.
+// and when the server goes away for a while. It has a worker's token in its environment, without which it would get nothing.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { ask, build, job, reaches, serve, sleep, submit, Worker } from './workers.mjs';
+import { ask, build, job, reaches, serve, sleep, submit, until, Worker } from './workers.mjs';
 
 const CANCEL = 'mutation ($id: ID!) { cancelJob(id: $id) { status } }';
 const DRAIN = 'mutation ($id: ID!) { drainWorker(id: $id) { state } }';
@@ -13,9 +13,10 @@ const outcomes = (found) => found.attempts.map(({ outcome }) => outcome);
 export const attend = (language) =>
   describe(`the worker in ${language}`, { concurrency: 1 }, () => {
     let server;
+    let token;
     const running = new Set();
     const start = (env) => {
-      const worker = new Worker(language, server, { JOBQL_LEASE_SECONDS: '5', JOBQL_SLOTS: '4', ...env });
+      const worker = new Worker(language, server, { JOBQL_TOKEN: token, JOBQL_LEASE_SECONDS: '5', JOBQL_SLOTS: '4', ...env });
       running.add(worker);
       worker.ended.then(() => running.delete(worker));
       return worker;
@@ -23,6 +24,8 @@ export const attend = (language) =>
     before(async () => {
       build(language);
       server = await serve();
+      server.token = server.newToken('--scope', 'operator');
+      token = server.newToken('--scope', 'worker', '--kind', 'primes');
     });
     after(async () => {
       await Promise.all([...running].map((worker) => worker.end('SIGKILL')));
@@ -41,6 +44,13 @@ export const attend = (language) =>
       await reaches(server, slow, 'DONE');
       const ids = await submit(server, Array.from({ length: 20 }, () => ({ below: 10 })));
       for (const id of ids) assert.equal((await reaches(server, id, 'DONE')).result.count, 4);
+      assert.equal(await worker.end('SIGTERM'), 0, worker.said);
+    });
+
+    test('gets nothing without its token, says so, and goes on', async () => {
+      const worker = start({ JOBQL_TOKEN: 'jobql_none' });
+      await until('it says why', () => worker.said.includes('UNAUTHENTICATED'));
+      assert.ok(worker.isRunning, worker.said);
       assert.equal(await worker.end('SIGTERM'), 0, worker.said);
     });
 

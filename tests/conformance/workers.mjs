@@ -44,7 +44,7 @@ export const until = async (what, look, withinSeconds = 40) => {
 };
 
 export const ask = async (server, query, variables = {}) => {
-  const headers = { 'content-type': 'application/json' };
+  const headers = { 'content-type': 'application/json', ...(server.token && { authorization: `Bearer ${server.token}` }) };
   const response = await fetch(server.url, { method: 'POST', headers, body: JSON.stringify({ query, variables }) });
   const answer = await response.json();
   if (answer.errors) throw new Error(JSON.stringify(answer.errors));

@@ -18,19 +18,19 @@ import time
 import uuid
 from urllib.parse import urlsplit
 
-FIELDS = {
-    "claimJobs": ("$input: ClaimJobsInput!", "input: $input", "{ job { id kind attempt payload } leaseToken }"),
-    "heartbeat": ("$id: String!, $leases: [LeaseInput!]!", "workerId: $id, leases: $leases",
-                  "{ results { jobId state } drain }"),
-    "completeJob": ("$lease: LeaseInput!, $result: JSON", "lease: $lease, result: $result", "{ status }"),
-    "failJob": ("$lease: LeaseInput!, $error: JobErrorInput!", "lease: $lease, error: $error", "{ status }"),
-    "releaseJob": ("$lease: LeaseInput!", "lease: $lease", "{ status }"),
-    "reportProgress": ("$lease: LeaseInput!, $fraction: Float, $message: String",
-                       "lease: $lease, fraction: $fraction, message: $message", "{ id }"),
-    "appendLogs": ("$lease: LeaseInput!, $lines: [LogLineInput!]!", "lease: $lease, lines: $lines", ""),
-}
-# With these, or without an answer, the same call is worth another try.
-TRY_AGAIN = {"UNAVAILABLE", "UNKNOWN_OUTCOME", "RATE_LIMITED", "REQUEST_TIMEOUT", "INTERNAL_SERVER_ERROR"}
+CLAIM = """mutation ($input: ClaimJobsInput!) {
+  claimJobs(input: $input) { job { id kind attempt payload } leaseToken } }"""
+HEARTBEAT = """mutation ($id: String!, $leases: [LeaseInput!]!) {
+  heartbeat(workerId: $id, leases: $leases) { results { state } drain } }"""
+COMPLETE = "mutation ($lease: LeaseInput!, $result: JSON) { completeJob(lease: $lease, result: $result) { status } }"
+FAIL = "mutation ($lease: LeaseInput!, $error: JobErrorInput!) { failJob(lease: $lease, error: $error) { status } }"
+RELEASE = "mutation ($lease: LeaseInput!) { releaseJob(lease: $lease) { status } }"
+PROGRESS = """mutation ($lease: LeaseInput!, $fraction: Float, $message: String) {
+  reportProgress(lease: $lease, fraction: $fraction, message: $message) { id } }"""
+LOG = "mutation ($lease: LeaseInput!, $lines: [LogLineInput!]!) { appendLogs(lease: $lease, lines: $lines) }"
+
+# With these the same call is worth another try.
+TRY_AGAIN = {"NO_ANSWER", "UNAVAILABLE", "UNKNOWN_OUTCOME", "RATE_LIMITED", "REQUEST_TIMEOUT", "INTERNAL_SERVER_ERROR"}
 
 
 class JobError(Exception):
@@ -38,73 +38,67 @@ class JobError(Exception):
 
     def __init__(self, code, message, retryable=True):
         super().__init__(message)
-        self.code, self.message, self.retryable = code, message, retryable
+        self.code, self.retryable = code, retryable
 
 
-class ApiError(Exception):
-    """The server's answer was an error; `code` is its extensions.code."""
-
-    def __init__(self, code, message):
-        super().__init__(f"{code}: {message}")
-        self.code = code
+class ApiError(JobError):
+    """The server refused a call, or did not answer it; `code` is its extensions.code, or NO_ANSWER."""
 
 
 class Api:
-    """One connection to the server for each thread."""
+    """Calls the server, over connections that stay open. Threads may share it."""
 
     def __init__(self, url, token=None):
-        self.url, self.local = urlsplit(url), threading.local()
+        self.url, self.idle = urlsplit(url), []
         self.headers = {"content-type": "application/json", "accept": "application/graphql-response+json"}
         if token:
             self.headers["authorization"] = f"Bearer {token}"
 
-    def call(self, field, patience=20, **variables):
-        declared, passed, selection = FIELDS[field]
-        body = json.dumps({"query": f"mutation ({declared}) {{ {field}({passed}) {selection} }}", "variables": variables})
-        connection = getattr(self.local, "connection", None)
-        if connection is None:
-            of = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
-            connection = self.local.connection = of(self.url.hostname, self.url.port, timeout=patience)
+    def call(self, document, patience=20, **variables):
+        """What the document's one field gives."""
+        body = json.dumps({"query": document, "variables": variables}, allow_nan=False)
         try:
-            if connection.sock:
-                connection.sock.settimeout(patience)
+            connection = self.idle.pop()
+            connection.sock.settimeout(patience)
+        except (IndexError, AttributeError):
+            https = self.url.scheme == "https"
+            of = http.client.HTTPSConnection if https else http.client.HTTPConnection
+            connection = of(self.url.hostname, self.url.port, timeout=patience)
+        try:
             connection.request("POST", self.url.path, body, self.headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except Exception:
+            answer = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            self.local.connection = None
-            raise
+            raise ApiError("NO_ANSWER", repr(error)) from error
+        self.idle.append(connection)
         if "errors" in answer:
             error = answer["errors"][0]
-            raise ApiError(error.get("extensions", {}).get("code", response.status), error["message"])
-        return answer["data"][field]
+            raise ApiError(error["extensions"]["code"], error["message"])
+        return next(iter(answer["data"].values()))
 
 
 class Job:
     """A job that this worker holds."""
 
     def __init__(self, api, claimed):
-        self.api, self.lost = api, False
+        self.api, self.lost, self.stopped = api, False, threading.Event()
         self.id, self.kind = claimed["job"]["id"], claimed["job"]["kind"]
         self.attempt, self.payload = claimed["job"]["attempt"], claimed["job"]["payload"]
         self.lease = {"jobId": self.id, "token": claimed["leaseToken"]}
-        self.stopped = threading.Event()
 
     def progress(self, fraction=None, message=None):
-        self._tell("reportProgress", fraction=fraction, message=message)
+        self._tell(PROGRESS, fraction=fraction, message=message)
 
     def log(self, text):
-        self._tell("appendLogs", lines=[{"stream": "STDOUT", "text": text}])
+        self._tell(LOG, lines=[{"stream": "STDOUT", "text": text}])
 
-    def _tell(self, field, **variables):
+    def _tell(self, document, **variables):
+        """Only worth saying now: what fails is not repeated."""
         try:
-            self.api.call(field, lease=self.lease, **variables)
+            self.api.call(document, lease=self.lease, **variables)
         except ApiError as error:
             if error.code == "LEASE_LOST":
                 self.lose()
-        except (OSError, http.client.HTTPException, ValueError):
-            pass  # Only worth saying now.
 
     def lose(self):
         self.lost = True
@@ -123,29 +117,34 @@ class Worker:
     def run(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
-        over = threading.Event()
-        beating = threading.Thread(target=self._keep_leases, args=[over], daemon=True)
         claiming = threading.Thread(target=self._claim, daemon=True)
-        beating.start(), claiming.start()
+        claiming.start()
+        threading.Thread(target=self._keep_leases, daemon=True).start()
         self.stopping.wait()
         with self.changed:
             self.changed.notify_all()
         claiming.join()
-        if not self._wait_until_idle(self.drain_seconds):
+        if not self._is_idle_within(self.drain_seconds):
             for job in self._jobs():
                 job.stopped.set()
-            self._wait_until_idle(5)
-        over.set()
+            self._is_idle_within(5)
 
     def _claim(self):
-        while not self.stopping.is_set():
+        while True:
             with self.changed:
                 self.changed.wait_for(lambda: len(self.held) < self.slots or self.stopping.is_set())
                 free = self.slots - len(self.held)
-            # Short waits, so that a stop is soon heeded; a repeated claim brings what a lost answer held.
+            # Short waits, so that a stop is soon heeded. Under its id a repeated claim brings what a lost answer held.
             wanted = {"workerId": self.name, "queues": self.queues, "leaseSeconds": self.lease_seconds, "waitSeconds": 3,
                       "max": min(free, 500), "claimId": uuid.uuid4().hex}
-            claimed = [] if self.stopping.is_set() else self._persist("claimJobs", input=wanted) or []
+            try:
+                claimed = self._insist(CLAIM, self.stopping.is_set, input=wanted)
+            except ApiError as error:
+                print(f"cannot claim: {error.code}: {error}", flush=True)
+                self.stopping.wait(5)
+                continue
+            if claimed is None:
+                return
             for job in [Job(self.api, each) for each in claimed]:
                 with self.changed:
                     self.held[job.id] = job
@@ -153,53 +152,63 @@ class Worker:
 
     def _work(self, job):
         try:
-            if self.stopping.is_set():
-                end = ("releaseJob", {})
-            else:
-                end = ("completeJob", {"result": self.handlers[job.kind](job)})
-        except JobError as error:
-            end = ("failJob", {"error": {"code": error.code, "message": error.message, "retryable": error.retryable}})
-        except Exception as error:  # pylint: disable=broad-except
-            end = ("failJob", {"error": {"code": "FAILED", "message": f"{type(error).__name__}: {error}"}})
-        if job.stopped.is_set() and end[0] != "completeJob":
-            end = ("releaseJob", {})  # CANCELLED when it was asked to stop, else another worker's.
-        self._persist(end[0], job, lease=job.lease, **end[1])
-        with self.changed:
-            self.held.pop(job.id, None)
-            self.changed.notify_all()
+            self._run(job)
+        except ApiError as error:
+            if error.code != "LEASE_LOST":
+                print(f"{job.kind} {job.id}: {error.code}: {error}", flush=True)
+        finally:
+            with self.changed:
+                self.held.pop(job.id, None)
+                self.changed.notify_all()
 
-    def _persist(self, field, job=None, **variables):
-        """Repeats the call, which is safe, until it is answered, or the lease is lost, or the worker stops."""
+    def _run(self, job):
+        if self.stopping.is_set():
+            return self._end(job, RELEASE)
+        try:
+            result = self.handlers[job.kind](job)
+            json.dumps(result, allow_nan=False)
+        except Exception as error:  # pylint: disable=broad-except
+            if job.stopped.is_set():
+                return self._end(job, RELEASE)  # CANCELLED if it was asked to stop.
+            return self._fail(job, error if isinstance(error, JobError) else JobError("FAILED", repr(error)))
+        try:
+            return self._end(job, COMPLETE, result=result)
+        except ApiError as error:
+            if error.code not in ("INVALID_PAYLOAD", "PAYLOAD_TOO_LARGE"):
+                raise
+            return self._fail(job, JobError(error.code, str(error), retryable=False))
+
+    def _fail(self, job, error):
+        self._end(job, FAIL, error={"code": error.code, "message": str(error), "retryable": error.retryable})
+
+    def _end(self, job, document, **variables):
+        self._insist(document, lambda: job.lost, lease=job.lease, **variables)
+
+    def _insist(self, document, is_over, **variables):
+        """Repeats the call, which is safe, until it is answered; None when it is over before."""
         pause = 0.2
-        while not (job and job.lost):
+        while not is_over():
             try:
-                return self.api.call(field, **variables)
+                return self.api.call(document, **variables)
             except ApiError as error:
                 if error.code not in TRY_AGAIN:
-                    if field == "completeJob" and error.code in ("INVALID_PAYLOAD", "PAYLOAD_TOO_LARGE"):
-                        refused = {"code": error.code, "message": str(error), "retryable": False}
-                        return self._persist("failJob", job, lease=job.lease, error=refused)
-                    if error.code != "LEASE_LOST":
-                        print(f"{field}: {error}", flush=True)
-                    if field != "claimJobs":
-                        return None
-            except (OSError, http.client.HTTPException, ValueError):
-                pass
-            if field == "claimJobs" and self.stopping.is_set():
-                return None
+                    raise
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, 5)
         return None
 
-    def _keep_leases(self, over):
-        safe_until = time.monotonic() + self.lease_seconds
-        while not over.wait(min(self.lease_seconds / 3, 10)):
+    def _keep_leases(self):
+        period, safe_until = min(self.lease_seconds / 3, 10), time.monotonic() + self.lease_seconds
+        while True:
+            time.sleep(period)
+            # By our own clock, from before the call: after a pause others may run the jobs.
             sent_at, jobs = time.monotonic(), self._jobs()
             if sent_at > safe_until:
-                [job.lose() for job in jobs]
+                for job in jobs:
+                    job.lose()
             try:
-                answer = self.api.call("heartbeat", self.lease_seconds / 3, id=self.name, leases=[job.lease for job in jobs])
-            except (ApiError, OSError, http.client.HTTPException, ValueError):
+                answer = self.api.call(HEARTBEAT, period, id=self.name, leases=[job.lease for job in jobs])
+            except ApiError:
                 continue
             safe_until = sent_at + self.lease_seconds
             for job, result in zip(jobs, answer["results"]):
@@ -214,6 +223,6 @@ class Worker:
         with self.changed:
             return list(self.held.values())
 
-    def _wait_until_idle(self, seconds):
+    def _is_idle_within(self, seconds):
         with self.changed:
             return self.changed.wait_for(lambda: not self.held, seconds)

@@ -32,21 +32,19 @@ interface Heartbeat {
 }
 type Variables = Record<string, unknown>;
 
-const FIELDS: Record<string, [string, string, string]> = {
-  claimJobs: ['$input: ClaimJobsInput!', 'input: $input', '{ job { id kind attempt payload } leaseToken }'],
-  heartbeat: ['$id: String!, $leases: [LeaseInput!]!', 'workerId: $id, leases: $leases', '{ results { state } drain }'],
-  completeJob: ['$lease: LeaseInput!, $result: JSON', 'lease: $lease, result: $result', '{ status }'],
-  failJob: ['$lease: LeaseInput!, $error: JobErrorInput!', 'lease: $lease, error: $error', '{ status }'],
-  releaseJob: ['$lease: LeaseInput!', 'lease: $lease', '{ status }'],
-  reportProgress: [
-    '$lease: LeaseInput!, $fraction: Float, $message: String',
-    'lease: $lease, fraction: $fraction, message: $message',
-    '{ id }',
-  ],
-  appendLogs: ['$lease: LeaseInput!, $lines: [LogLineInput!]!', 'lease: $lease, lines: $lines', ''],
-};
-// With these, or without an answer, the same call is worth another try.
-const TRY_AGAIN = ['UNAVAILABLE', 'UNKNOWN_OUTCOME', 'RATE_LIMITED', 'REQUEST_TIMEOUT', 'INTERNAL_SERVER_ERROR'];
+const CLAIM = `mutation ($input: ClaimJobsInput!) {
+  claimJobs(input: $input) { job { id kind attempt payload } leaseToken } }`;
+const HEARTBEAT = `mutation ($id: String!, $leases: [LeaseInput!]!) {
+  heartbeat(workerId: $id, leases: $leases) { results { state } drain } }`;
+const COMPLETE = 'mutation ($lease: LeaseInput!, $result: JSON) { completeJob(lease: $lease, result: $result) { status } }';
+const FAIL = 'mutation ($lease: LeaseInput!, $error: JobErrorInput!) { failJob(lease: $lease, error: $error) { status } }';
+const RELEASE = 'mutation ($lease: LeaseInput!) { releaseJob(lease: $lease) { status } }';
+const PROGRESS = `mutation ($lease: LeaseInput!, $fraction: Float, $message: String) {
+  reportProgress(lease: $lease, fraction: $fraction, message: $message) { id } }`;
+const LOG = 'mutation ($lease: LeaseInput!, $lines: [LogLineInput!]!) { appendLogs(lease: $lease, lines: $lines) }';
+
+// With these the same call is worth another try.
+const TRY_AGAIN = ['NO_ANSWER', 'UNAVAILABLE', 'UNKNOWN_OUTCOME', 'RATE_LIMITED', 'REQUEST_TIMEOUT', 'INTERNAL_SERVER_ERROR'];
 
 /** Why a job failed, in the handler's own words. */
 export class JobError extends Error {
@@ -55,32 +53,31 @@ export class JobError extends Error {
   }
 }
 
-/** The server's answer was an error; `code` is its extensions.code. */
-class ApiError extends Error {
-  constructor(readonly code: string, message: string) {
-    super(`${code}: ${message}`);
-  }
-}
+/** The server refused a call, or did not answer it; `code` is its extensions.code, or NO_ANSWER. */
+class ApiError extends JobError {}
 
+/** Calls the server. */
 class Api {
   constructor(readonly url: string, readonly token?: string) {}
 
-  async call<T>(field: string, variables: Variables, patienceSeconds = 20): Promise<T> {
-    const [declared, passed, selection] = FIELDS[field]!;
-    const response = await fetch(this.url, {
+  /** What the document's one field gives. */
+  async call<T>(document: string, variables: Variables, patienceSeconds = 20): Promise<T> {
+    const request = {
       method: 'POST',
       headers: {
         'content-type': 'application/json',
         accept: 'application/graphql-response+json',
-        ...(this.token ? { authorization: `Bearer ${this.token}` } : {}),
+        ...(this.token && { authorization: `Bearer ${this.token}` }),
       },
-      body: JSON.stringify({ query: `mutation (${declared}) { ${field}(${passed}) ${selection} }`, variables }),
+      body: JSON.stringify({ query: document, variables }),
       signal: AbortSignal.timeout(Math.ceil(patienceSeconds * 1000)),
-    });
-    const answer = (await response.json()) as { data?: Record<string, T>; errors?: any[] };
+    };
+    const answer: any = await fetch(this.url, request)
+      .then((response) => response.json())
+      .catch((error) => ({ errors: [{ message: String(error), extensions: { code: 'NO_ANSWER' } }] }));
     const error = answer.errors?.[0];
-    if (error) throw new ApiError(error.extensions?.code ?? String(response.status), error.message);
-    return answer.data![field]!;
+    if (error) throw new ApiError(error.extensions.code, error.message);
+    return Object.values(answer.data)[0] as T;
   }
 }
 
@@ -104,17 +101,17 @@ export class Job {
   }
 
   progress(fraction?: number, message?: string): Promise<void> {
-    return this.#tell('reportProgress', { fraction, message });
+    return this.#tell(PROGRESS, { fraction, message });
   }
 
   log(text: string): Promise<void> {
-    return this.#tell('appendLogs', { lines: [{ stream: 'STDOUT', text }] });
+    return this.#tell(LOG, { lines: [{ stream: 'STDOUT', text }] });
   }
 
   /** Only worth saying now: what fails is not repeated. */
-  async #tell(field: string, variables: Variables): Promise<void> {
-    await this.api.call(field, { lease: this.lease, ...variables }).catch((error) => {
-      if (error instanceof ApiError && error.code === 'LEASE_LOST') this.lose();
+  async #tell(document: string, variables: Variables): Promise<void> {
+    await this.api.call(document, { lease: this.lease, ...variables }).catch((error) => {
+      if (error.code === 'LEASE_LOST') this.lose();
     });
   }
 
@@ -147,9 +144,9 @@ export class Worker {
     const over = new AbortController();
     const beating = this.#keepLeases(over.signal);
     await this.#claim();
-    if (!(await this.#idleWithin(this.#options.drainSeconds))) {
+    if (!(await this.#isIdleWithin(this.#options.drainSeconds))) {
       for (const job of this.#held.keys()) job.stop();
-      await this.#idleWithin(5);
+      await this.#isIdleWithin(5);
     }
     over.abort();
     await beating;
@@ -157,51 +154,68 @@ export class Worker {
 
   async #claim(): Promise<void> {
     const { slots, queues, leaseSeconds } = this.#options;
-    while (!this.#stopping.signal.aborted) {
-      const free = slots - this.#held.size;
-      if (free <= 0) {
-        await Promise.race([...this.#held.values(), aborted(this.#stopping.signal)]);
-        continue;
-      }
-      // Short waits, so that a stop is soon heeded; a repeated claim brings what a lost answer held.
-      const input = { workerId: this.name, queues, leaseSeconds, waitSeconds: 3, max: Math.min(free, 500), claimId: randomUUID() };
-      for (const claimed of (await this.#persist<Claimed[]>('claimJobs', { input })) ?? []) {
-        const job = new Job(this.#api, claimed);
-        this.#held.set(job, this.#work(job).finally(() => this.#held.delete(job)));
+    const stopping = this.#stopping.signal;
+    const stopped = new Promise<void>((done) => stopping.addEventListener('abort', () => done(), { once: true }));
+    for (;;) {
+      while (this.#held.size >= slots && !stopping.aborted) await Promise.race([...this.#held.values(), stopped]);
+      const max = Math.min(slots - this.#held.size, 500);
+      // Short waits, so that a stop is soon heeded. Under its id a repeated claim brings what a lost answer held.
+      const input = { workerId: this.name, queues, leaseSeconds, waitSeconds: 3, max, claimId: randomUUID() };
+      try {
+        const claimed = await this.#insist<Claimed[]>(CLAIM, { input }, () => stopping.aborted);
+        if (!claimed) return;
+        for (const each of claimed) {
+          const job = new Job(this.#api, each);
+          this.#held.set(job, this.#work(job).finally(() => this.#held.delete(job)));
+        }
+      } catch (error) {
+        console.error(`cannot claim: ${describe(error)}`);
+        await Promise.race([sleep(5000), stopped]);
       }
     }
   }
 
   async #work(job: Job): Promise<void> {
-    let end: [string, Variables] = ['releaseJob', {}];
-    if (!this.#stopping.signal.aborted) {
-      try {
-        end = ['completeJob', { result: await this.#options.handlers[job.kind]!(job) }];
-      } catch (error) {
-        const { code, message, retryable } = error instanceof JobError ? error : new JobError('FAILED', String(error));
-        // CANCELLED when it was asked to stop, else another worker's.
-        if (!job.signal.aborted) end = ['failJob', { error: { code, message, retryable } }];
-      }
-    }
-    await this.#persist(end[0], { lease: job.lease, ...end[1] }, job);
+    await this.#runAndEnd(job).catch((error) => {
+      if (error.code !== 'LEASE_LOST') console.error(`${job.kind} ${job.id}: ${describe(error)}`);
+    });
   }
 
-  /** Repeats the call, which is safe, until it is answered, or the lease is lost, or the worker stops. */
-  async #persist<T>(field: string, variables: Variables, job?: Job): Promise<T | undefined> {
-    for (let pause = 200; !job?.lost; pause = Math.min(pause * 2, 5000)) {
+  async #runAndEnd(job: Job): Promise<void> {
+    if (this.#stopping.signal.aborted) return this.#end(job, RELEASE);
+    let result: Json;
+    try {
+      result = await this.#options.handlers[job.kind]!(job);
+      JSON.stringify(result);
+    } catch (error) {
+      // CANCELLED if it was asked to stop.
+      if (job.signal.aborted) return this.#end(job, RELEASE);
+      return this.#fail(job, error instanceof JobError ? error : new JobError('FAILED', String(error)));
+    }
+    try {
+      await this.#end(job, COMPLETE, { result });
+    } catch (error) {
+      if (!(error instanceof ApiError && ['INVALID_PAYLOAD', 'PAYLOAD_TOO_LARGE'].includes(error.code))) throw error;
+      await this.#fail(job, new JobError(error.code, error.message, false));
+    }
+  }
+
+  #fail(job: Job, { code, message, retryable }: JobError): Promise<void> {
+    return this.#end(job, FAIL, { error: { code, message, retryable } });
+  }
+
+  async #end(job: Job, document: string, variables: Variables = {}): Promise<void> {
+    await this.#insist(document, { lease: job.lease, ...variables }, () => job.lost);
+  }
+
+  /** Repeats the call, which is safe, until it is answered; undefined when it is over before. */
+  async #insist<T>(document: string, variables: Variables, isOver: () => boolean): Promise<T | undefined> {
+    for (let pause = 200; !isOver(); pause = Math.min(pause * 2, 5000)) {
       try {
-        return await this.#api.call<T>(field, variables);
+        return await this.#api.call<T>(document, variables);
       } catch (error) {
-        if (error instanceof ApiError && !TRY_AGAIN.includes(error.code)) {
-          if (field === 'completeJob' && ['INVALID_PAYLOAD', 'PAYLOAD_TOO_LARGE'].includes(error.code)) {
-            const refused = { code: error.code, message: error.message, retryable: false };
-            return this.#persist('failJob', { lease: job!.lease, error: refused }, job);
-          }
-          if (error.code !== 'LEASE_LOST') console.error(`${field}: ${error.message}`);
-          if (field !== 'claimJobs') return undefined;
-        }
+        if (!(error instanceof ApiError && TRY_AGAIN.includes(error.code))) throw error;
       }
-      if (field === 'claimJobs' && this.#stopping.signal.aborted) return undefined;
       await sleep(pause * (0.5 + Math.random() / 2));
     }
     return undefined;
@@ -212,12 +226,11 @@ export class Worker {
     const period = Math.min(leaseSeconds / 3, 10);
     let safeUntil = performance.now() + leaseSeconds * 1000;
     while (await sleep(period * 1000, true, { signal: over }).catch(() => false)) {
+      // By our own clock, from before the call: after a pause others may run the jobs.
       const [sentAt, jobs] = [performance.now(), [...this.#held.keys()]];
       if (sentAt > safeUntil) jobs.forEach((job) => job.lose());
-      const leases = jobs.map((job) => job.lease);
-      const answer = await this.#api
-        .call<Heartbeat>('heartbeat', { id: this.name, leases }, period)
-        .catch(() => undefined);
+      const variables = { id: this.name, leases: jobs.map((job) => job.lease) };
+      const answer = await this.#api.call<Heartbeat>(HEARTBEAT, variables, period).catch(() => undefined);
       if (!answer) continue;
       safeUntil = sentAt + leaseSeconds * 1000;
       answer.results.forEach(({ state }, index) => {
@@ -228,11 +241,10 @@ export class Worker {
     }
   }
 
-  async #idleWithin(seconds: number): Promise<boolean> {
+  async #isIdleWithin(seconds: number): Promise<boolean> {
     const idle = Promise.all(this.#held.values()).then(() => true);
     return Promise.race([idle, sleep(seconds * 1000, false, { ref: false })]);
   }
 }
 
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((done) => (signal.aborted ? done() : signal.addEventListener('abort', () => done(), { once: true })));
+const describe = (error: unknown): string => (error instanceof JobError ? `${error.code}: ${error.message}` : String(error));

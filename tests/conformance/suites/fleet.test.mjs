@@ -1,14 +1,15 @@
 // A fleet of workers in several languages drains a queue while one of them is killed every few seconds: nothing is lost.
-// JOBQL_FLEET_JOBS sets how many jobs; the figures are printed.
+// JOBQL_FLEET_JOBS sets how many jobs, JOBQL_FLEET_SLOTS how many a worker runs at once; the figures are printed.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { ask, build, languages, serve, sleep, submit, Worker } from '../workers.mjs';
 
-const JOBS = Number(process.env.JOBQL_FLEET_JOBS ?? 500);
+const JOBS = Number(process.env.JOBQL_FLEET_JOBS ?? 2000);
+const SLOTS = process.env.JOBQL_FLEET_SLOTS ?? '16';
 const KILL_EVERY = 2000;
-const FLEET = ['python', 'typescript', 'rust', 'python', 'typescript'].filter((language) => existsSync(languages[language].at(-1)));
+const FLEET = ['python', 'typescript', 'rust', 'python', 'typescript'];
 const DONE = '{ queue(name: "primes") { counts { pending running scheduled done error cancelled } } }';
 const PAGE = `query ($after: String) { jobs(kind: ["primes"], first: 200, after: $after) {
   nodes { id status result attempt attempts { outcome } } pageInfo { hasNextPage endCursor } } }`;
@@ -25,12 +26,13 @@ const expected = (below) => {
 
 test('nothing is lost', { timeout: 3_600_000 }, async () => {
   build('typescript');
+  for (const language of FLEET) assert.ok(existsSync(languages[language].at(-1)), `${language} is not built`);
   const server = await serve();
   const fleet = [];
   try {
     const payloads = Array.from({ length: JOBS }, (_, index) => ({ below: index % 100 }));
     const ids = await submit(server, payloads, { maxAttempts: 50 });
-    const start = (language) => new Worker(language, server, { JOBQL_LEASE_SECONDS: '5', JOBQL_SLOTS: '8' });
+    const start = (language) => new Worker(language, server, { JOBQL_LEASE_SECONDS: '5', JOBQL_SLOTS: SLOTS });
     fleet.push(...FLEET.map((language) => ({ language, worker: start(language) })));
     const started = Date.now();
     let killed = 0;
