@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::{JwtAlgorithm, JwtKeys};
+use crate::outbound;
 
 /// A key that was withdrawn lets nobody in after so long.
 const REFRESH_EVERY: Duration = Duration::from_secs(600);
@@ -99,11 +100,8 @@ impl KeySet {
     /// # Errors
     /// When there is no client for its URL.
     pub fn new(source: JwtKeys, algorithm: JwtAlgorithm) -> Result<KeySet, KeysUnreadable> {
-        let client = reqwest::Client::builder()
-            .timeout(FETCH_WITHIN)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
+        // Where the issuer is, the configuration says; it may well be inside.
+        let client = outbound::client(Arc::new(|_| true), FETCH_WITHIN)
             .map_err(|error| KeysUnreadable(error.to_string()))?;
         Ok(KeySet { source, algorithm, client, keys: RwLock::default(), read_at: Mutex::new(None) })
     }
@@ -158,10 +156,9 @@ impl KeySet {
             JwtKeys::File(path) => tokio::fs::read(path)
                 .await
                 .map_err(|error| KeysUnreadable(format!("{}: {error}", path.display())))?,
-            JwtKeys::Url(url) => self.fetch(url).await.map_err(|error| {
-                // Its URL may hold a secret.
-                KeysUnreadable(error.without_url().to_string())
-            })??,
+            JwtKeys::Url(url) => {
+                self.fetch(url).await.map_err(|error| KeysUnreadable(outbound::in_words(error)))??
+            }
         };
         let keys = usable_keys(&text, self.algorithm)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
@@ -245,3 +242,6 @@ fn key_of(jwk: Jwk, algorithm: JwtAlgorithm) -> Option<Key> {
     };
     Some(Key { id: jwk.kid, material })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,31 +1,27 @@
 //! Sends callbacks: takes what is due, posts it, records what the receiver said. It runs in every process.
 //!
-//! The connection is made anew for each message, to an address that was checked just then: what the name resolves to
-//! is looked at by the one who dials. Redirects are not followed, no proxy is asked, the receiver's answer is read no
-//! further than its head. A process without a secret sends nothing and leaves it to others.
+//! They go to addresses that are checked when they are dialled, by the client of [`outbound`]. The receiver's answer is read
+//! no further than its head. A process without a secret sends nothing and leaves it to others.
 
-use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use entity::JobStatus;
 use futures_util::future::{join, join_all};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, StatusCode};
 use serde_json::json;
 
 use crate::config::Callbacks;
 use crate::error::Result;
-use crate::job::callback::{checked_url, is_listed, is_public, retry_after, signed_headers};
+use crate::job::callback::{checked_url, is_listed, retry_after, signed_headers};
+use crate::outbound;
 use crate::store::Store;
 use crate::store::callback::{DeliveryOutcome, DueDelivery};
 use crate::store::workflow_callback::DueWorkflowDelivery;
 
 /// Messages that are on their way at once.
 const AT_ONCE: i64 = 20;
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// What sends callbacks.
@@ -40,15 +36,8 @@ impl Sender {
     pub fn new(callbacks: Callbacks) -> Option<Sender> {
         callbacks.secret.as_ref()?;
         let callbacks = Arc::new(callbacks);
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .dns_resolver(Arc::new(PublicResolver { callbacks: callbacks.clone(), lookup: SystemLookup }))
-            .user_agent(concat!("jobql/", env!("CARGO_PKG_VERSION")))
-            .build();
+        let listed = callbacks.clone();
+        let client = outbound::client(Arc::new(move |host| is_listed(host, &listed)), ANSWER_WITHIN);
         match client {
             Ok(client) => Some(Sender { callbacks, client }),
             Err(error) => {
@@ -117,24 +106,12 @@ impl Sender {
                 retry_after: None,
             },
             Ok(answer) => {
-                let asked = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                let asked = asked.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+                let asked = outbound::retry_after(&answer);
                 failed(format!("the receiver answered {}", answer.status()), asked)
             }
-            // Without the URL, whose query may be secret.
-            Err(error) => failed(in_words(&error.without_url()), None),
+            Err(error) => failed(outbound::in_words(error), None),
         }
     }
-}
-
-fn in_words(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What is sent. Its id stays the same however often that is done.
@@ -185,128 +162,6 @@ impl Message {
             id: format!("msg_{}_{}", workflow.id.simple(), delivery.event),
             body: body.to_string(),
             attempt: delivery.attempt,
-        }
-    }
-}
-
-/// Gives those addresses of a name that are public; all of them for a host that is listed. Who dials asks it each time, and
-/// dials what it gave: a name that leads elsewhere at the second look is looked at a second time.
-struct PublicResolver<L = SystemLookup> {
-    callbacks: Arc<Callbacks>,
-    lookup: L,
-}
-
-/// Asks the system for the addresses of a name.
-#[derive(Clone, Copy)]
-struct SystemLookup;
-
-/// What leads from a name to addresses.
-trait Lookup: Clone + Send + Sync + 'static {
-    fn addresses(&self, host: String) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
-}
-
-impl Lookup for SystemLookup {
-    async fn addresses(&self, host: String) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((host, 0)).await?.collect())
-    }
-}
-
-impl<L: Lookup> Resolve for PublicResolver<L> {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (callbacks, lookup) = (self.callbacks.clone(), self.lookup.clone());
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let is_listed = is_listed(&host, &callbacks);
-            let found = lookup.addresses(host).await?;
-            let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| is_listed || is_public(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err("the name leads to no public address".into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    /// A server of names that answers differently each time.
-    #[derive(Clone)]
-    struct Rebinding(Arc<Mutex<Vec<Vec<&'static str>>>>);
-
-    impl Lookup for Rebinding {
-        async fn addresses(&self, _host: String) -> std::io::Result<Vec<SocketAddr>> {
-            let answer = self.0.lock().unwrap().remove(0);
-            Ok(answer.into_iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect())
-        }
-    }
-
-    async fn resolved(hosts: &[&str], answers: &[&[&'static str]]) -> Vec<Option<Vec<String>>> {
-        let callbacks =
-            Callbacks { hosts: hosts.iter().map(|&host| host.to_owned()).collect(), ..Callbacks::default() };
-        let answers: Vec<Vec<&str>> = answers.iter().map(|answer| answer.to_vec()).collect();
-        let count = answers.len();
-        let lookup = Rebinding(Arc::new(Mutex::new(answers)));
-        let resolver = PublicResolver { callbacks: Arc::new(callbacks), lookup };
-        let mut given = Vec::new();
-        for _ in 0..count {
-            let addresses = resolver.resolve("hook.example".parse().unwrap()).await.ok();
-            given.push(addresses.map(|found| found.map(|address| address.ip().to_string()).collect()));
-        }
-        given
-    }
-
-    #[tokio::test]
-    async fn a_name_is_looked_at_each_time_and_gives_public_addresses_only() {
-        let public = Some(vec!["93.184.215.14".to_owned()]);
-        let answers: [&[&str]; 4] =
-            [&["93.184.215.14"], &["127.0.0.1"], &["10.0.0.1", "93.184.215.14"], &["93.184.215.14"]];
-        assert_eq!(resolved(&[], &answers).await, [public.clone(), None, public.clone(), public]);
-    }
-
-    #[tokio::test]
-    async fn no_way_around_leads_inside() {
-        for inside in [
-            "0.0.0.0",
-            "127.0.0.1",
-            "127.255.255.254",
-            "10.1.2.3",
-            "172.31.255.255",
-            "192.168.0.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "192.0.0.8",
-            "198.18.0.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "::7f00:1",
-            "64:ff9b::7f00:1",
-            "64:ff9b::a00:1",
-            "64:ff9b:1::1",
-            "2002:7f00:1::",
-            "2002:a00:1::",
-            "2001::1",
-            "2001:db8::1",
-            "fc00::1",
-            "fd12::1",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "100::1",
-        ] {
-            assert_eq!(resolved(&[], &[&[inside]]).await, [None], "{inside}");
-            let listed = resolved(&["hook.example"], &[&[inside]]).await;
-            assert_eq!(listed.len(), 1);
-            assert!(listed[0].is_some(), "{inside}: a host that is listed may be anywhere");
         }
     }
 }

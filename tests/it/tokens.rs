@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
 use jobql::access::LOOK_EVERY;
 use jobql::job::token::TokenSecret;
@@ -9,18 +11,20 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::process::{Process, Socket, ask, new_token, output};
+use crate::support::process::{Process, Socket, ask, http_to_ws, new_token, output};
 use crate::support::{SOON, TestDb, deadline, eventually};
 
 const VIEWER: &str = "{ viewer { scope clientId } }";
 const FEED: &str = "subscription { jobUpdated { id } }";
 /// How the server may be asked, but for sockets: the method, and what is accepted.
-const WAYS: [(&str, &str); 5] = [
+const WAYS: [(&str, &str); 7] = [
     ("POST", "application/json"),
     ("POST", "application/graphql-response+json"),
     ("GET", "application/json"),
     ("POST", "text/event-stream"),
     ("POST", "multipart/mixed;subscriptionSpec=1.0"),
+    ("GET", "text/event-stream"),
+    ("GET", "multipart/mixed;subscriptionSpec=1.0"),
 ];
 
 fn with_token(token: &str) -> HeaderMap {
@@ -127,12 +131,29 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_over_every_transp
             bodies.push(response.text().await.expect("a body"));
         }
     }
+    // A header at the upgrade is a token like any other.
+    for token in [&revoked, &expired, &unknown] {
+        let bearer = format!("Bearer {token}");
+        let refused = Socket::open(http_to_ws(&server.url, &[("authorization", &bearer)])).await;
+        assert_eq!(refused.err(), Some(401), "{token}");
+    }
+    let submit = "mutation { submitJob(input: {kind: \"echo\"}) { created } }";
+    assert_eq!(send(&server.url, WAYS[0], submit, with_token(&revoked)).await.status(), 401);
+    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM job").fetch_one(db.pool()).await.expect("count");
+    assert_eq!(jobs, 0);
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
     let body: Value = serde_json::from_str(&bodies[0]).expect("JSON");
     assert_eq!(body["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
     let bearer = |token: &str| json!({"authorization": format!("Bearer {token}")});
-    for payload in [json!(null), json!({}), bearer(&revoked), bearer(&unknown), json!({"authorization": 1})] {
+    for payload in [
+        json!(null),
+        json!({}),
+        bearer(&revoked),
+        bearer(&expired),
+        bearer(&unknown),
+        json!({"authorization": 1}),
+    ] {
         assert_eq!(
             Socket::introduced(&server.url, payload.clone()).await.close_code().await,
             4403,
@@ -167,7 +188,7 @@ async fn what_is_open_ends(db: &TestDb, end: impl AsyncFnOnce()) {
         assert_eq!(socket.next_message().await.expect("an answer")["type"], "connection_ack");
         socket.send(json!({"type": "subscribe", "id": "1", "payload": {"query": FEED}})).await;
         sockets.push(socket);
-        for way in &WAYS[3..] {
+        for way in &WAYS[3..=4] {
             let response = send(&server.url, *way, FEED, with_token(secret)).await;
             assert_eq!(response.status(), 200);
             streams.push(response);
@@ -219,6 +240,72 @@ async fn what_an_expired_token_has_open_ends_without_any_notification() {
     })
     .await;
     assert!(LOOK_EVERY < Duration::from_secs(60));
+}
+
+/// An issuer of JWTs: what it answers at a URL of this machine, and what signs its tokens.
+struct Issuer {
+    url: String,
+    key: ring::signature::Ed25519KeyPair,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Issuer {
+    async fn new() -> Issuer {
+        use ring::signature::KeyPair;
+        let random = ring::rand::SystemRandom::new();
+        let key = ring::signature::Ed25519KeyPair::generate_pkcs8(&random).expect("a key");
+        let key = ring::signature::Ed25519KeyPair::from_pkcs8(key.as_ref()).expect("a key");
+        let x = URL_SAFE_NO_PAD.encode(key.public_key());
+        let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": x}]});
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
+        let router = axum::Router::new().route("/jwks", axum::routing::get(async move || axum::Json(keys)));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("serve") });
+        Issuer { url, key, serving }
+    }
+
+    fn token(&self, client: &str, lives_seconds: i64) -> String {
+        let expires_at = Utc::now().timestamp() + lives_seconds;
+        let claims =
+            json!({"iss": "https://login.example", "aud": "jobql", "sub": client, "exp": expires_at});
+        let encoded = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", encoded(json!({"alg": "EdDSA", "kid": "one"})), encoded(claims));
+        let signed = URL_SAFE_NO_PAD.encode(self.key.sign(message.as_bytes()));
+        format!("{message}.{signed}")
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_of_an_issuer_at_a_url_lets_in_over_every_transport_also_when_the_issuer_is_away() {
+    let (db, issuer) = (TestDb::new().await, Issuer::new().await);
+    let settings =
+        ["--jwt-issuer", "https://login.example", "--jwt-audience", "jobql", "--jwt-algorithm", "EdDSA"];
+    let mut arguments = vec!["--slots", "0", "--jwt-leeway-seconds", "0", "--jwt-keys", issuer.url.as_str()];
+    arguments.extend(settings);
+    let server = Process::serve(&db.url(), &arguments).await;
+    let lets_in = async |token: &str| {
+        for way in WAYS {
+            let response = send(&server.url, way, VIEWER, with_token(token)).await;
+            assert_eq!(response.status(), 200, "{way:?}");
+            assert!(response.text().await.expect("a body").contains("shop"), "{way:?}");
+        }
+        let bearer = json!({"authorization": format!("Bearer {token}")});
+        let mut socket = Socket::introduced(&server.url, bearer).await;
+        assert_eq!(socket.next_message().await.expect("an answer")["type"], "connection_ack");
+        socket
+    };
+    lets_in(&issuer.token("shop", 600)).await;
+    issuer.serving.abort();
+    eventually("the issuer is away", SOON, async || reqwest::get(&issuer.url).await.err().map(drop)).await;
+    // It is as good as before: it was never seen, so nothing is remembered of it.
+    lets_in(&issuer.token("shop", 601)).await;
+    let mut ends = lets_in(&issuer.token("shop", 3)).await;
+    assert_eq!(ends.close_code().await, 4403, "it has expired");
+    let forged = Issuer::new().await.token("shop", 600);
+    for token in [forged, issuer.token("shop", -1), issuer.token("", 600)] {
+        assert_eq!(send(&server.url, WAYS[0], VIEWER, with_token(&token)).await.status(), 401);
+    }
+    assert_eq!(send(&server.url, WAYS[0], VIEWER, HeaderMap::new()).await.status(), 401);
 }
 
 #[tokio::test]
