@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::feeds::{Feeds, Interest, Opened};
+use super::figures::HubFigures;
 use super::hint::Hint;
 use crate::error::Result;
 use crate::store::Store;
@@ -52,6 +53,8 @@ struct Marked {
     all_watched: bool,
     /// What feeds may have missed is to be looked for.
     missed: bool,
+    /// Since when there is something.
+    since: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -59,6 +62,9 @@ struct State {
     watched: HashMap<Uuid, watch::Sender<Seen>>,
     feeds: Feeds,
     marked: Marked,
+    /// Since when what is being read was marked.
+    reading_since: Option<Instant>,
+    rounds: u64,
     listening: bool,
     /// What was missed has not been read to its end; a ping says nothing about it.
     catching_up: bool,
@@ -139,10 +145,12 @@ impl Hub {
             }
         }
         if state.marked.ids.len() > MARKED_MAX {
-            state.marked = Marked { ids: HashSet::new(), all_watched: true, missed: true };
+            let since = state.marked.since;
+            state.marked = Marked { ids: HashSet::new(), all_watched: true, missed: true, since };
             state.catching_up = true;
         }
         if !state.marked.is_empty() {
+            state.marked.since.get_or_insert_with(Instant::now);
             self.wake.notify_one();
         }
     }
@@ -166,8 +174,25 @@ impl Hub {
         let mut state = self.state();
         state.marked.all_watched = true;
         state.marked.missed = true;
+        state.marked.since.get_or_insert_with(Instant::now);
         state.catching_up = true;
         self.wake.notify_one();
+    }
+
+    /// What it holds, and how far behind it is.
+    pub(super) fn figures(&self) -> HubFigures {
+        let state = self.state();
+        let (feeds, overflown_feeds) = state.feeds.figures();
+        let oldest = state.reading_since.into_iter().chain(state.marked.since).min();
+        HubFigures {
+            watched_jobs: state.watched.len() as u64,
+            watchers: state.watched.values().map(|sender| sender.receiver_count() as u64).sum(),
+            feeds: feeds as u64,
+            overflown_feeds,
+            marked: state.marked.ids.len() as u64,
+            rounds: state.rounds,
+            lag: oldest.map(|since| since.elapsed()).unwrap_or_default(),
+        }
     }
 
     /// A ping has come through, and the listener has not been lost since.
@@ -224,6 +249,7 @@ impl Hub {
         let (marked, ids, horizon) = {
             let mut state = self.state();
             let marked = std::mem::take(&mut state.marked);
+            (state.reading_since, state.rounds) = (marked.since, state.rounds + 1);
             let mut ids: HashSet<Uuid> = marked.ids.clone();
             if marked.all_watched {
                 ids.extend(state.watched.keys());
@@ -231,8 +257,10 @@ impl Hub {
             (marked, ids, state.horizon)
         };
         let outcome = self.read(store, &marked, &ids, horizon, delivered).await;
+        let mut state = self.state();
+        state.reading_since = None;
         if outcome.is_err() {
-            let mut state = self.state();
+            state.marked.since = marked.since.into_iter().chain(state.marked.since).min();
             state.marked.ids.extend(marked.ids);
             state.marked.all_watched |= marked.all_watched;
             state.marked.missed |= marked.missed;
@@ -250,8 +278,8 @@ impl Hub {
     ) -> Result<()> {
         let ids: Vec<Uuid> = ids.iter().copied().collect();
         for some in ids.chunks(READ_AT_ONCE) {
-            let jobs = store.watched_jobs(some).await?;
-            let found: HashSet<Uuid> = jobs.iter().map(|job| job.id).collect();
+            let (jobs, unreadable) = store.watched_jobs(some).await?;
+            let found: HashSet<Uuid> = jobs.iter().map(|job| job.id).chain(unreadable).collect();
             self.hand_out(jobs, delivered);
             self.tell_gone(some, &found);
         }
@@ -263,8 +291,7 @@ impl Hub {
             if let (Some(horizon), true) = (horizon, anyone) {
                 let mut after = Uuid::nil();
                 loop {
-                    let jobs = store.jobs_changed_since(horizon, after, READ_AT_ONCE as i64).await?;
-                    let last = jobs.last().map(|job| job.id).filter(|_| jobs.len() >= READ_AT_ONCE);
+                    let (jobs, last) = store.jobs_changed_since(horizon, after, READ_AT_ONCE as i64).await?;
                     self.hand_out(jobs, delivered);
                     match last {
                         Some(last) => after = last,

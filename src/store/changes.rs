@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::{Store, read};
 use crate::error::{Error, Result};
-use crate::job::viewer::Viewer;
 
 /// Every transaction below this id had ended when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,18 +42,23 @@ impl Store {
             .map_err(|source| Error::database("ping the listener", source))
     }
 
-    /// Those of the jobs that exist, of everyone, from one snapshot: what the hub hands to those who may see it.
+    /// Those of the jobs that exist, of everyone, from one snapshot: what the hub hands to those who may see it. Beside them the
+    /// ids of those that are there and cannot be read.
     ///
     /// # Errors
     /// `Unavailable`, `Database`.
-    pub async fn watched_jobs(&self, ids: &[Uuid]) -> Result<Vec<job::Model>> {
-        let failed = |source| Error::database("read watched jobs", source);
-        let mut connection = self.work.acquire().await.map_err(failed)?;
-        read::by_ids_with(&mut connection, &Viewer::Operator, ids).await.map_err(failed)
+    pub async fn watched_jobs(&self, ids: &[Uuid]) -> Result<(Vec<job::Model>, Vec<Uuid>)> {
+        sqlx::query("SELECT job.* FROM job WHERE id = ANY($1)")
+            .bind(ids)
+            .fetch_all(&self.work)
+            .await
+            .and_then(|rows| read::readable_jobs(&rows))
+            .map_err(|source| Error::database("read watched jobs", source))
     }
 
-    /// The jobs of everyone that were written since the horizon: the first `limit` of them by id, after `after`. Reads
-    /// the whole table: it is for the rare moment after a lost listener.
+    /// The jobs of everyone that were written since the horizon: those that can be read of the first `limit` of them by id,
+    /// after `after`, and the last one's id if there may be more. Reads the whole table: it is for the rare moment after a
+    /// lost listener.
     ///
     /// # Errors
     /// `Unavailable`, `Database`.
@@ -63,8 +67,8 @@ impl Store {
         horizon: Horizon,
         after: Uuid,
         limit: i64,
-    ) -> Result<Vec<job::Model>> {
-        sqlx::query(
+    ) -> Result<(Vec<job::Model>, Option<Uuid>)> {
+        let rows = sqlx::query(
             // age() counts back from now, so it compares ids across their wrap-around.
             "SELECT job.* FROM job WHERE age(xmin) <= age(($1 % 4294967296)::text::xid) AND id > $2
              ORDER BY id LIMIT $3",
@@ -73,9 +77,13 @@ impl Store {
         .bind(after)
         .bind(limit)
         .fetch_all(&self.work)
-        .await
-        .and_then(|rows| rows.iter().map(read::job).collect())
-        .map_err(|source| Error::database("read changed jobs", source))
+        .await;
+        let read = rows.and_then(|rows| {
+            let last = rows.last().filter(|_| rows.len() as i64 >= limit);
+            let last = last.map(|row| row.try_get("id")).transpose()?;
+            Ok((read::readable_jobs(&rows)?.0, last))
+        });
+        read.map_err(|source| Error::database("read changed jobs", source))
     }
 }
 

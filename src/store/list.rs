@@ -4,10 +4,13 @@
 use chrono::{DateTime, Utc};
 use entity::{JobStatus, job};
 use sea_orm::sea_query::{Order, SimpleExpr};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait, Select,
+};
 use uuid::Uuid;
 
-use super::{Store, sight};
+use super::{Store, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -83,7 +86,11 @@ impl Store {
             PageEnd::Oldest => query.order_by_asc(job::Column::Id),
         };
         // One more than asked for tells whether there are more.
-        let mut jobs = query.limit(page.limit + 1).all(&self.orm).await.map_err(failed)?;
+        let rows = self.orm.query_all(&query.limit(page.limit + 1).into_query()).await.map_err(failed)?;
+        // Read as everywhere: by the entity, one job with a column that cannot be read would hide the page.
+        let rows = rows.iter().filter_map(QueryResult::try_as_pg_row).map(read::job);
+        let read: sqlx::Result<Vec<job::Model>> = rows.collect();
+        let mut jobs = read.map_err(|source| Error::database("list jobs", source))?;
         let more = jobs.len() as u64 > page.limit;
         if more {
             jobs.pop();

@@ -101,6 +101,32 @@ pub(super) async fn by_ids_with(
     rows.iter().map(job).collect()
 }
 
+/// Those of the rows that can be read, and the ids of the others, which a newer version may have written: one of them must not
+/// keep the rest from who waits for it.
+pub(super) fn readable_jobs(rows: &[PgRow]) -> sqlx::Result<(Vec<job::Model>, Vec<Uuid>)> {
+    let (mut jobs, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match job(row) {
+            Ok(job) => jobs.push(job),
+            Err(error) => {
+                let id: Uuid = row.try_get("id")?;
+                tracing::debug!(job.id = %id, error.cause = %error, "a job cannot be read by this version");
+                unreadable.push(id);
+            }
+        }
+    }
+    Ok((jobs, unreadable))
+}
+
+/// A JSON column. What came past all checks may be beyond what can be read, such as 1e400; it is null then, and hides neither
+/// the rest of its job nor the jobs beside it.
+fn json(row: &PgRow, column: &str) -> sqlx::Result<Option<serde_json::Value>> {
+    match row.try_get(column) {
+        Err(sqlx::Error::ColumnDecode { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// A whole row of `job`.
 pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
     Ok(job::Model {
@@ -115,9 +141,9 @@ pub(super) fn job(row: &PgRow) -> sqlx::Result<job::Model> {
         priority: row.try_get("priority")?,
         level: row.try_get("level")?,
         seq: row.try_get("seq")?,
-        payload: row.try_get("payload")?,
-        result: row.try_get("result")?,
-        error: row.try_get("error")?,
+        payload: json(row, "payload")?.unwrap_or_default(),
+        result: json(row, "result")?,
+        error: json(row, "error")?,
         progress_fraction: row.try_get("progress_fraction")?,
         progress_message: row.try_get("progress_message")?,
         progress_at: row.try_get("progress_at")?,
