@@ -14,7 +14,7 @@ mod key_set;
 mod passes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -51,6 +51,7 @@ struct Door {
     /// Of those who came in while no tokens were in use.
     without_token: Arc<Pass>,
     passes: Passes,
+    turned_away: AtomicU64,
 }
 
 /// Somebody who has come in.
@@ -95,6 +96,7 @@ impl Access {
             jwt,
             without_token: Arc::new(Pass::default()),
             passes: Passes::default(),
+            turned_away: AtomicU64::new(0),
         })))
     }
 
@@ -162,11 +164,24 @@ impl Access {
         });
     }
 
+    /// How often somebody came without a valid token.
+    pub fn turned_away(&self) -> u64 {
+        self.0.turned_away.load(Ordering::Relaxed)
+    }
+
     /// Lets in who may come in; `authorization` is what came as the header of this name, if any did.
     ///
     /// # Errors
     /// See [`Refused`].
     pub async fn admit(&self, authorization: Option<&str>) -> std::result::Result<Caller, Refused> {
+        let admitted = self.verify(authorization).await;
+        if matches!(admitted, Err(Refused::Unauthenticated)) {
+            self.0.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    async fn verify(&self, authorization: Option<&str>) -> std::result::Result<Caller, Refused> {
         let door = &*self.0;
         if !self.needs_token() {
             return Ok(Caller { viewer: Viewer::Operator, pass: door.without_token.clone() });

@@ -8,10 +8,11 @@
 mod board;
 mod claim_line;
 mod feeds;
+pub mod figures;
 mod follow;
 mod follow_log;
 mod follow_queue;
-mod hint;
+pub mod hint;
 mod hub;
 mod listener;
 mod log_news;
@@ -44,6 +45,7 @@ pub struct Events {
     log_news: Arc<log_news::LogNews>,
     board: Arc<board::Board>,
     claim_line: Arc<claim_line::ClaimLine>,
+    heard: Arc<figures::Heard>,
 }
 
 impl Events {
@@ -63,6 +65,7 @@ impl Events {
             log_news: Arc::default(),
             board: Arc::default(),
             claim_line: Arc::default(),
+            heard: Arc::default(),
             store,
         };
         let hub = events.hub.clone();

@@ -37,6 +37,7 @@ pub mod origin;
 pub mod availability;
 pub mod limits;
 pub mod peer;
+pub mod traffic;
 
 mod connections;
 mod metrics;
@@ -64,6 +65,7 @@ use self::limits::{Holder, Limiter};
 use self::negotiation::{MediaType, accepted};
 use self::peer::{Peer, client_address};
 use self::tls::Certificates;
+use self::traffic::Traffic;
 use crate::access::{Access, Caller, Refused};
 use crate::config::Config;
 use crate::error::cause_of;
@@ -82,8 +84,10 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub struct HttpState {
     schema: Schema,
     store: Store,
+    events: Events,
     config: Arc<Config>,
     limiter: Limiter,
+    traffic: Traffic,
     availability: Availability,
     access: Access,
     /// Cancelled when the shutdown begins.
@@ -95,10 +99,12 @@ pub struct HttpState {
 impl HttpState {
     /// The state of a server on these.
     pub fn new(store: Store, events: Events, config: Arc<Config>, access: Access) -> HttpState {
-        let parts = Parts { store: store.clone(), events, config: config.clone() };
+        let parts = Parts { store: store.clone(), events: events.clone(), config: config.clone() };
         HttpState {
             schema: graphql::schema(parts),
             store,
+            events,
+            traffic: Traffic::default(),
             limiter: Limiter::new(config.limits.clone()),
             availability: Availability::default(),
             config,
@@ -155,14 +161,14 @@ pub fn health_router(state: HttpState) -> Router {
 
 /// Serves `router`, which works with `state`, until `shutdown`, and then until all is finished or [`DRAIN`] is over.
 pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shutdown: CancellationToken) {
-    let HttpState { closing, tasks, config, limiter, availability, store, .. } = state;
+    let HttpState { closing, tasks, config, limiter, traffic, availability, store, .. } = state;
     tasks.spawn(availability.watch(store, closing.clone()));
     let tls = config.tls.clone().map(|tls| {
         let (certificates, receiver) = Certificates::new(tls);
         tasks.spawn(certificates.keep(closing.clone()));
         receiver
     });
-    let serving = Serving { router, limiter, tls, closing: closing.clone() };
+    let serving = Serving { router, limiter, traffic, tls, closing: closing.clone() };
     let connections = TaskTracker::new();
     let stop = async {
         shutdown.cancelled().await;

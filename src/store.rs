@@ -20,6 +20,7 @@ pub mod external;
 pub mod external_claim;
 pub mod external_durations;
 pub mod external_log;
+pub mod figures;
 pub mod finish;
 pub mod forecast;
 pub mod group;
@@ -89,6 +90,7 @@ pub struct Store {
     lease_key: Arc<OnceCell<LeaseKey>>,
     ended_externally: external_durations::EndedExternally,
     releaser: release::Releaser,
+    counts: Arc<figures::Counts>,
 }
 
 impl Store {
@@ -108,6 +110,7 @@ impl Store {
             lease_key: Arc::default(),
             ended_externally: external_durations::EndedExternally::default(),
             quota: queue_quota::QueueQuota::default(),
+            counts: Arc::default(),
             pool,
             work,
             orm,

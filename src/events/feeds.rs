@@ -5,6 +5,7 @@
 //! then costs one read and one look, where it cost three reads and three thousand looks.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use entity::{JobStatus, job};
@@ -29,14 +30,16 @@ impl Feed {
         self.latest.remove(&id)
     }
 
-    fn offer(&mut self, job: &Arc<job::Model>) {
-        if self.latest.insert(job.id, job.clone()).is_some() {
-            return;
+    /// True when it is beyond what a feed holds with this one, and ends.
+    fn offer(&mut self, job: &Arc<job::Model>) -> bool {
+        if self.overflown || self.latest.insert(job.id, job.clone()).is_some() {
+            return false;
         }
         self.order.push_back(job.id);
         if self.order.len() > FEED_MAX {
             *self = Feed { overflown: true, ..Feed::default() };
         }
+        self.overflown
     }
 }
 
@@ -72,9 +75,16 @@ pub(super) struct Feeds {
     /// How many feeds want this state among those that they name.
     by_status: HashMap<JobStatus, usize>,
     next: u64,
+    /// Feeds that have ended as their subscriber did not keep up.
+    overflown: AtomicU64,
 }
 
 impl Feeds {
+    /// How many are open, and how many have ended as their subscriber did not keep up.
+    pub(super) fn figures(&self) -> (usize, u64) {
+        (self.open.len(), self.overflown.load(Ordering::Relaxed))
+    }
+
     /// True when nobody has one open.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -137,7 +147,9 @@ impl Feeds {
             let Some(open) = self.open.get(number).filter(|open| (open.interest.wants)(job)) else {
                 continue;
             };
-            open.feed.lock().unwrap_or_else(PoisonError::into_inner).offer(job);
+            if open.feed.lock().unwrap_or_else(PoisonError::into_inner).offer(job) {
+                self.overflown.fetch_add(1, Ordering::Relaxed);
+            }
             open.wake.notify_one();
         }
     }

@@ -62,6 +62,7 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
         Err(_) => return "no connection within five seconds".to_owned(),
     };
     // Listening comes before looking: what changes from here on is heard, what changed before is read now.
+    events.heard.connected();
     events.hub.listener_connected();
     events.log_news.tell_all();
     events.board.tell();
@@ -103,32 +104,35 @@ async fn connect(options: &PgConnectOptions, ping_channel: &str) -> sqlx::Result
 }
 
 fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, pongs: &AtomicU64) {
-    match notification.channel() {
+    let (channel, payload) = (notification.channel(), notification.payload());
+    // Ours all begin alike; the ping's goes on with what makes it this process's own.
+    let sort = channel.strip_prefix("jobql_").unwrap_or_default();
+    events.heard.notification(if channel == ping_channel { "ping" } else { sort });
+    match channel {
         JOB_CHANNEL => {
-            events.hub.mark(hint::parse(notification.payload()));
+            events.hub.mark(hint::parse(payload));
             events.board.tell();
         }
         QUEUE_CHANNEL => events.board.tell(),
         TOKEN_CHANNEL => events.tokens.send_modify(|tick| *tick += 1),
         READY_CHANNEL => {
             events.ready.send_modify(|tick| *tick += 1);
-            events.claim_line.tell(notification.payload());
+            events.claim_line.tell(payload);
         }
         LOG_CHANNEL => {
-            notification
-                .payload()
+            payload
                 .split(',')
                 .filter_map(|id| Uuid::try_parse(id).ok())
                 .for_each(|id| events.log_news.tell(id));
         }
         CANCEL_CHANNEL => {
-            if let Ok(id) = Uuid::try_parse(notification.payload()) {
+            if let Ok(id) = Uuid::try_parse(payload) {
                 // No receiver: no worker in this process.
                 let _ = events.cancels.send(id);
             }
         }
         channel if channel == ping_channel => {
-            if let Ok(horizon) = notification.payload().parse() {
+            if let Ok(horizon) = payload.parse() {
                 events.hub.heard_up_to(horizon);
             }
             pongs.fetch_add(1, Ordering::Relaxed);

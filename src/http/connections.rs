@@ -39,6 +39,7 @@ use super::patient_stream::PatientStream;
 use super::peer::Peer;
 use super::protective_headers;
 use super::tls::TlsReceiver;
+use super::traffic::{Lasting, Opened, Traffic};
 
 /// How long a connection may take to send the whole head of its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,6 +59,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConn
 pub(super) struct Serving {
     pub router: Router,
     pub limiter: Limiter,
+    pub traffic: Traffic,
     /// None: connections are not encrypted.
     pub tls: Option<TlsReceiver>,
     pub closing: CancellationToken,
@@ -88,7 +90,9 @@ pub(super) async fn accept(
         let share = serving.limiter.connection(peer.ip());
         match (places.clone().try_acquire_owned(), share) {
             (Ok(place), Ok(share)) => {
-                let stream = PatientStream::new(stream, Place { _among_all: place, _of_address: share });
+                let opened = serving.traffic.open(Lasting::Connection);
+                let place = Place { _among_all: place, _of_address: share, _opened: opened };
+                let stream = PatientStream::new(stream, place);
                 tasks.spawn(serve_one(stream, Peer(peer), serving.clone()));
             }
             (Ok(_), Err(_)) => refuse(&stream, &serving, "its address has too many"),
@@ -101,6 +105,7 @@ pub(super) async fn accept(
 pub(super) struct Place {
     _among_all: OwnedSemaphorePermit,
     _of_address: Option<Share>,
+    _opened: Opened,
 }
 
 async fn serve_one(stream: PatientStream, peer: Peer, serving: Serving) {
@@ -117,13 +122,14 @@ async fn serve_http<S>(stream: S, peer: Peer, serving: Serving)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Serving { router, tls, closing, .. } = serving;
+    let Serving { router, traffic, tls, closing, .. } = serving;
     let (inner, is_encrypted) = (TowerToHyperService::new(router), tls.is_some());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let answering = inner.call(request);
+        let (answering, traffic) = (inner.call(request), traffic.clone());
         async move {
             let mut response = answering.await?;
+            traffic.answered(response.status());
             protective_headers::add(response.headers_mut(), is_encrypted);
             Ok::<_, Infallible>(response)
         }

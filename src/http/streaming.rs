@@ -22,6 +22,7 @@ use super::HttpState;
 use super::answer::unauthenticated;
 use super::execution::Yielded;
 use super::negotiation::StreamType;
+use super::traffic::{Lasting, Opened};
 use super::{event_stream, multipart};
 use crate::access::Caller;
 
@@ -37,8 +38,12 @@ pub fn response(
 ) -> Response {
     let mut beats = interval_at(Instant::now() + BEAT_EVERY, BEAT_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let live =
-        Live { of_type, stage: Stage::Opening, yielded, beats, caller, closing: state.closing.clone() };
+    let opened = state.traffic.open(match of_type {
+        StreamType::EventStream => Lasting::EventStream,
+        StreamType::Multipart => Lasting::Multipart,
+    });
+    let closing = state.closing.clone();
+    let live = Live { of_type, stage: Stage::Opening, yielded, beats, caller, closing, _opened: opened };
     let chunks = stream::unfold(live, |mut live| async move {
         let chunk = live.next_chunk().await?;
         Some((Ok::<_, Infallible>(chunk), live))
@@ -70,6 +75,7 @@ struct Live {
     beats: Interval,
     caller: Caller,
     closing: CancellationToken,
+    _opened: Opened,
 }
 
 /// Errors of a request where a result would stand; there is no `data`, as nothing was executed.

@@ -17,8 +17,8 @@
 //! for more, and streams of jobs conflate; a write that takes too long ends the socket. An error of a request, such as
 //! a syntax error, is an `error` message of its id and leaves the socket open.
 
-mod close;
-mod message;
+pub mod close;
+pub mod message;
 mod operations;
 
 use std::sync::Arc;
@@ -40,6 +40,7 @@ use super::answer::{Answer, unauthenticated};
 use super::execution::Yielded;
 use super::limits::{Holder, Share};
 use super::negotiation::MediaType;
+use super::traffic::{Lasting, Opened};
 use super::{HttpState, origin, text_header};
 use crate::access::{Caller, Refused};
 use crate::error::cause_of;
@@ -102,9 +103,9 @@ pub async fn upgrade(state: HttpState, request: Request, mut holders: Vec<Holder
         .max_message_size(limit)
         .max_frame_size(limit);
     let speaks = upgrade.selected_protocol().is_some();
-    let owned = state.tasks.token();
-    let mut response = upgrade
-        .on_upgrade(move |socket| Session::new(socket, state, caller, (owned, share), holders).run(speaks));
+    let owned = (state.tasks.token(), share, state.traffic.open(Lasting::WebSocket));
+    let mut response =
+        upgrade.on_upgrade(move |socket| Session::new(socket, state, caller, owned, holders).run(speaks));
     // Among them is how the client spells its headers, and ours are spelt the same.
     response.extensions_mut().extend(parts.extensions);
     response
@@ -123,9 +124,11 @@ struct Session {
     holders: Vec<Holder>,
     /// Its place among the sockets of who introduced themselves.
     _share_of_caller: Option<Share>,
-    /// Lets a shutdown wait for this task; its place among the sockets of its client.
-    _owned: (TaskTrackerToken, Share),
+    _owned: Owned,
 }
+
+/// Lets a shutdown wait for a socket's task; its place among the sockets of its client; its place in the figures.
+type Owned = (TaskTrackerToken, Share, Opened);
 
 /// Returns when the caller may not stay.
 async fn ended(caller: Option<Caller>) {
@@ -150,7 +153,7 @@ impl Session {
         socket: WebSocket,
         state: HttpState,
         caller: Option<Caller>,
-        owned: (TaskTrackerToken, Share),
+        owned: Owned,
         holders: Vec<Holder>,
     ) -> Session {
         Session {

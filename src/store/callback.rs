@@ -128,6 +128,7 @@ impl Store {
         (event, attempt): (i32, i32),
         outcome: DeliveryOutcome,
     ) -> Result<()> {
+        self.counts.delivery(&outcome);
         let pool = self.pool.clone();
         self.detached("record a delivery", async move {
             record(&pool, ("callback_delivery", "job_id"), job_id, (event, attempt), outcome).await

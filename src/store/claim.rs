@@ -156,9 +156,11 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>> {
-        let pool = self.work.clone();
+        let (pool, counts) = (self.work.clone(), self.counts.clone());
         self.detached("claim", async move {
-            claim(&pool, &request).await.map_err(|source| Error::database("claim", source))
+            let claimed = claim(&pool, &request).await.map_err(|source| Error::database("claim", source))?;
+            counts.claim(claimed.len());
+            Ok(claimed)
         })
         .await
     }

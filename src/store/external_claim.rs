@@ -117,6 +117,7 @@ impl Store {
                     .map_err(|source| Error::database("claim", source))
             });
             let Round { claimed, refused } = claiming.await?;
+            self.counts.claim(if claimed.repeated { 0 } else { claimed.leased.len() + refused.len() });
             rounds += 1;
             let is_over = !claimed.leased.is_empty() || claimed.repeated || refused.is_empty();
             futures_util::future::join_all(

@@ -52,6 +52,15 @@ impl AttemptEnd {
     pub fn failed(failure: Failure, retry_after: Duration) -> AttemptEnd {
         AttemptEnd::Failed { outcome: AttemptOutcome::Error, failure, retry_after }
     }
+
+    /// The outcome that the attempt has.
+    fn outcome(&self) -> AttemptOutcome {
+        match self {
+            AttemptEnd::Done(_) => AttemptOutcome::Done,
+            AttemptEnd::Failed { outcome, .. } => *outcome,
+            AttemptEnd::Released => AttemptOutcome::Released,
+        }
+    }
 }
 
 impl Store {
@@ -60,7 +69,12 @@ impl Store {
     /// # Errors
     /// `LeaseLost` when the lease is not the job's present one; `Unavailable`, `Database`.
     pub async fn finish_if_leased(&self, finish: Finish) -> Result<()> {
-        self.ends.write(finish).await
+        let outcome = finish.end.outcome();
+        let ended = self.ends.write(finish).await;
+        if ended.is_ok() {
+            self.counts.ended(outcome, 1);
+        }
+        ended
     }
 }
 

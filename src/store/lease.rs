@@ -6,6 +6,7 @@
 //! worker.
 
 use chrono::{DateTime, Utc};
+use entity::attempt::AttemptOutcome;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -56,7 +57,7 @@ impl Store {
         held: Vec<Lease>,
         lease_seconds: i32,
     ) -> Result<Heartbeat> {
-        let pool = self.work.clone();
+        let (pool, counts) = (self.work.clone(), self.counts.clone());
         self.detached("send a heartbeat", async move {
             let failed = |source| Error::database("send a heartbeat", source);
             let job_ids: Vec<Uuid> = held.iter().map(|lease| lease.job_id).collect();
@@ -72,7 +73,8 @@ impl Store {
             .await
             .map_err(failed)?
             .ok_or(Error::LeaseLost)?;
-            sweep::lose_unnamed(&pool, worker_id, &job_ids, lease_seconds).await.map_err(failed)?;
+            let lost = sweep::lose_unnamed(&pool, worker_id, &job_ids, lease_seconds).await.map_err(failed)?;
+            counts.ended(AttemptOutcome::WorkerLost, lost);
             let rows = sqlx::query(
                 "SELECT named.id, named.epoch,
                         COALESCE(status = 'RUNNING' AND worker_id = $1 AND lease_epoch = named.epoch, false) AS held,

@@ -98,7 +98,11 @@ impl Store {
             Some(keys) => self.are_all_used(keys).await?,
             None => false,
         };
-        if adds_nothing { Ok(()) } else { Err(Error::QueueFull { limit }) }
+        if adds_nothing {
+            return Ok(());
+        }
+        self.counts.queue_full();
+        Err(Error::QueueFull { limit })
     }
 
     /// The jobs of a client that wait, up to `limit`.

@@ -4,6 +4,7 @@
 //! Its jobs then go back. The first loss keeps the job's place; a later one waits its back-off, as the job may be
 //! what kills workers; one whose attempts are used up is ERROR, with code WORKER_LOST.
 
+use entity::attempt::AttemptOutcome;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
@@ -80,7 +81,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn sweep(&self) -> Result<Swept> {
-        let (pool, releaser) = (self.work.clone(), self.releaser.clone());
+        let (pool, releaser, counts) = (self.work.clone(), self.releaser.clone(), self.counts.clone());
         self.detached("sweep", async move {
             let failed = |source| Error::database("sweep", source);
             sqlx::query(FORGET_IDLE_SQL).execute(&pool).await.map_err(failed)?;
@@ -104,6 +105,7 @@ impl Store {
             loop {
                 let batch = lose(&pool, None, &[], 0).await.map_err(failed)?;
                 jobs += batch.unsigned_abs();
+                counts.ended(AttemptOutcome::WorkerLost, batch.unsigned_abs());
                 if batch < BATCH {
                     releaser.wake();
                     return Ok(Swept { workers, jobs });
@@ -114,14 +116,14 @@ impl Store {
     }
 }
 
-/// Takes away what the worker should hold for longer than a lease but does not name.
+/// Takes away what the worker should hold for longer than a lease but does not name; how many jobs that were.
 pub(super) async fn lose_unnamed(
     pool: &PgPool,
     worker_id: Uuid,
     named: &[Uuid],
     lease_seconds: i32,
-) -> sqlx::Result<()> {
-    lose(pool, Some(worker_id), named, lease_seconds).await.map(drop)
+) -> sqlx::Result<u64> {
+    lose(pool, Some(worker_id), named, lease_seconds).await.map(i64::unsigned_abs)
 }
 
 async fn lose(

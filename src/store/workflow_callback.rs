@@ -77,6 +77,7 @@ impl Store {
         (event, attempt): (i32, i32),
         outcome: DeliveryOutcome,
     ) -> Result<()> {
+        self.counts.delivery(&outcome);
         let pool = self.pool.clone();
         self.detached("record a delivery", async move {
             record(&pool, ("workflow_callback", "workflow_id"), id, (event, attempt), outcome).await

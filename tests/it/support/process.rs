@@ -79,7 +79,7 @@ impl Process {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("jobql-{}-{number}.log", std::process::id()));
-        let child = Command::new(env!("CARGO_BIN_EXE_jobql"))
+        let child = Command::new(binary())
             .args(arguments)
             .env("JOBQL_DATABASE_URL", database_url)
             .env("RUST_LOG", "info,jobql=debug")
@@ -162,6 +162,11 @@ impl Process {
     }
 }
 
+/// The program: the debug build, unless a load is put on another one.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("STORM_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_jobql").into())
+}
+
 /// What `jobql` with these arguments prints and how it ends.
 pub async fn output(database_url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_jobql"))
@@ -202,6 +207,14 @@ pub async fn ask_with(url: &str, token: Option<&str>, query: &str, variables: Va
     }
     let response = tokio::time::timeout(SOON + Duration::from_secs(wait), request.send());
     response.await.expect("an answer in time").expect("a response").json().await.expect("JSON")
+}
+
+/// POSTs an operation as the holder of a token; the status and the answer.
+pub async fn ask_as(url: &str, token: &str, query: &str, variables: Value) -> (u16, Value) {
+    let request = reqwest::Client::new().post(url).bearer_auth(token);
+    let request = request.json(&json!({"query": query, "variables": variables}));
+    let response = deadline("an answer", request.send()).await.expect("a response");
+    (response.status().as_u16(), response.json().await.expect("JSON"))
 }
 
 /// A WebSocket that speaks graphql-transport-ws and has been acknowledged.
