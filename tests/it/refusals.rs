@@ -1,12 +1,22 @@
 //! Bad input over every transport: the same code for the same fault, however it comes. What is at fault stands in
 //! `bad_input`; here each class of it goes by POST, by GET, as a stream of events, as multipart, and over a WebSocket.
 
+use std::time::Duration;
+
+use entity::JobStatus;
+use jobql::graphql::cursor::CursorSeal;
+use jobql::job::failure::Failure;
+use jobql::job::submission::Submission;
+use jobql::store::finish::{AttemptEnd, Finish};
+use jobql::store::lease::Lease;
+use jobql::store::list::JobFilter;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
+use uuid::Uuid;
 
 use crate::support::process::{Process, Socket};
-use crate::support::{SOON, TestDb, eventually};
+use crate::support::{ANYONE, SOON, TestDb, echo, eventually, kind, request};
 
 const STRICT: &str = "application/graphql-response+json";
 const PLAIN: &str = "application/json";
@@ -57,13 +67,23 @@ async fn over_each(
     query: &str,
     variables: &Value,
 ) -> Vec<(&'static str, u16, Value, bool)> {
+    let results = results_over_each(process, query, variables).await.into_iter();
+    let errors = results.map(|(transport, status, mut result)| {
+        let has_data = result.get("data").is_some();
+        (transport, status, result["errors"][0].take(), has_data)
+    });
+    errors.collect()
+}
+
+/// The first result of an operation over each transport, with the status.
+async fn results_over_each(
+    process: &Process,
+    query: &str,
+    variables: &Value,
+) -> Vec<(&'static str, u16, Value)> {
     let body = json!({"query": query, "variables": variables}).to_string();
     let mut answers = Vec::new();
-    let mut note = |transport, answer: Answer| {
-        let mut result = answer.result();
-        let has_data = result.get("data").is_some();
-        answers.push((transport, answer.status, result["errors"][0].take(), has_data));
-    };
+    let mut note = |transport, answer: Answer| answers.push((transport, answer.status, answer.result()));
     if query.trim_start().starts_with("subscription") {
         note("events", Answer::of(post(process, EVENTS, body.clone())).await);
         note("parts", Answer::of(post(process, PARTS, body)).await);
@@ -80,9 +100,9 @@ async fn over_each(
     let payload = json!({"query": query, "variables": variables});
     socket.send(json!({"type": "subscribe", "id": "1", "payload": payload})).await;
     let mut message = socket.next_message().await.expect("the socket stays open");
-    let executed = message["type"] == "next";
-    let mut errors = if executed { message["payload"]["errors"].take() } else { message["payload"].take() };
-    answers.push(("socket", 0, errors[0].take(), executed));
+    let payload = message["payload"].take();
+    let result = if message["type"] == "next" { payload } else { json!({"errors": payload}) };
+    answers.push(("socket", 0, result));
     answers
 }
 
@@ -93,6 +113,28 @@ const UNKNOWN: &str = "0198f2a0-0000-7000-8000-000000000000";
 const TOO_DEEP: &str = "{ jobs { nodes { dependsOn { nodes { dependsOn { nodes { dependsOn { nodes { dependsOn { nodes \
     { dependsOn { nodes { dependsOn { nodes { dependsOn { nodes { dependsOn { nodes { id } } } } } \
     } } } } } } } } } } } } } }";
+
+/// One more than are let through.
+const TOO_MANY_ALIASES: &str = "{ a:__typename b:__typename c:__typename d:__typename e:__typename f:__typename \
+    g:__typename h:__typename i:__typename j:__typename k:__typename l:__typename m:__typename n:__typename \
+    o:__typename p:__typename q:__typename r:__typename s:__typename t:__typename u:__typename v:__typename \
+    w:__typename x:__typename y:__typename z:__typename aa:__typename bb:__typename cc:__typename dd:__typename \
+    ee:__typename }";
+
+/// A page of pages.
+const TOO_COMPLEX: &str =
+    "{ jobs(first: 200) { nodes { dependsOn(first: 200) { nodes { id queuePosition { position } } } } } }";
+
+const WITH_LARGE_INTEGER: &str =
+    "mutation { submitJob(input: {kind: \"echo\", payload: {a: 18446744073709551616}}) { created } }";
+const WITH_LARGE_NUMBER: &str =
+    "mutation { submitJob(input: {kind: \"echo\", payload: [1e400]}) { created } }";
+const WITH_KEY_TWICE: &str =
+    "mutation { submitJob(input: {kind: \"echo\", payload: {a: 1, a: 2}}) { created } }";
+
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(1), |inner, _| json!([inner]))
+}
 
 /// The rows: an operation, its variables, the code, and whether it is found by executing.
 fn rows() -> Vec<(&'static str, Value, &'static str, bool)> {
@@ -109,16 +151,37 @@ fn rows() -> Vec<(&'static str, Value, &'static str, bool)> {
         ),
         (SUBMIT, json!({}), "GRAPHQL_VALIDATION_FAILED", false),
         (TOO_DEEP, json!({}), "QUERY_TOO_COMPLEX", false),
+        (TOO_MANY_ALIASES, json!({}), "QUERY_TOO_COMPLEX", false),
+        (TOO_COMPLEX, json!({}), "QUERY_TOO_COMPLEX", false),
         ("{ job(id: \"x\") { id } }", json!({}), "BAD_USER_INPUT", true),
         ("{ jobs(first: 0) { totalCount } }", json!({}), "BAD_USER_INPUT", true),
         ("{ jobs(first: 1, last: 1) { nodes { id } } }", json!({}), "BAD_USER_INPUT", true),
+        ("{ jobs(first: -1) { totalCount } }", json!({}), "BAD_USER_INPUT", true),
+        ("{ jobs(last: 201) { totalCount } }", json!({}), "BAD_USER_INPUT", true),
         ("{ jobs(after: \"x\") { nodes { id } } }", json!({}), "BAD_USER_INPUT", true),
+        (
+            "query ($c: String) { jobs(after: $c, kind: [\"sum\"]) { nodes { id } } }",
+            json!({"c": CursorSeal::of(&ANYONE, &JobFilter::default()).cursor(Uuid::nil())}),
+            "BAD_USER_INPUT",
+            true,
+        ),
+        ("{ node(id: \"x\") { id } }", json!({}), "BAD_USER_INPUT", true),
+        ("{ queuePosition(jobId: \"x\") { ahead } }", json!({}), "BAD_USER_INPUT", true),
         (SUBMIT, submit(json!({"kind": "nothing"})), "UNKNOWN_KIND", true),
         (SUBMIT, submit(json!({"kind": "echo", "clientId": ""})), "BAD_USER_INPUT", true),
         (SUBMIT, submit(json!({"kind": "echo", "requestId": "a\u{7}"})), "BAD_USER_INPUT", true),
+        (SUBMIT, submit(json!({"kind": "echo", "clientId": "x".repeat(129)})), "BAD_USER_INPUT", true),
+        (SUBMIT, submit(json!({"kind": "echo", "requestId": ""})), "BAD_USER_INPUT", true),
         (SUBMIT, submit(json!({"kind": "echo", "priority": 99_999})), "BAD_USER_INPUT", true),
+        (SUBMIT, submit(json!({"kind": "echo", "maxAttempts": 0})), "BAD_USER_INPUT", true),
+        (SUBMIT, submit(json!({"kind": "echo", "timeoutSeconds": 86_401})), "BAD_USER_INPUT", true),
+        (SUBMIT, submit(json!({"kind": "echo", "runAt": "2999-01-01T00:00:00Z"})), "BAD_USER_INPUT", true),
         (SUBMIT, submit(json!({"kind": "echo", "payload": "x".repeat(1 << 10)})), "PAYLOAD_TOO_LARGE", true),
         (SUBMIT, submit(json!({"kind": "echo", "payload": {"a": "\u{0}"}})), "INVALID_PAYLOAD", false),
+        (SUBMIT, submit(json!({"kind": "echo", "payload": nested(65)})), "INVALID_PAYLOAD", true),
+        (WITH_LARGE_INTEGER, json!({}), "INVALID_PAYLOAD", false),
+        (WITH_LARGE_NUMBER, json!({}), "INVALID_PAYLOAD", false),
+        (WITH_KEY_TWICE, json!({}), "INVALID_PAYLOAD", false),
         (
             SUBMIT,
             submit(json!({"kind": "echo", "callbackUrl": "https://127.0.0.1/"})),
@@ -126,6 +189,8 @@ fn rows() -> Vec<(&'static str, Value, &'static str, bool)> {
             true,
         ),
         ("mutation ($id: ID!) { cancelJob(id: $id) { id } }", json!({"id": UNKNOWN}), "NOT_FOUND", true),
+        ("mutation ($id: ID!) { retryJob(id: $id) { id } }", json!({"id": UNKNOWN}), "NOT_FOUND", true),
+        ("mutation { cancelJobs(filter: {ids: [\"x\"]}) { changed } }", json!({}), "BAD_USER_INPUT", true),
         (
             "subscription ($id: ID!) { jobUpdated(id: $id) { id } }",
             json!({}),
@@ -253,4 +318,224 @@ async fn while_the_database_is_away_every_transport_says_so() {
         process.ask(query, json!({})).await["data"]["jobs"]["totalCount"].as_i64().map(drop)
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_the_state_of_a_job_forbids_is_refused_alike_over_every_transport_and_changes_nothing() {
+    let db = TestDb::new().await;
+    let process = Process::serve(&db.url(), &["--slots", "0"]).await;
+    let (pending, running) = (db.job_in(JobStatus::Pending).await.id, db.job_in(JobStatus::Running).await.id);
+    let (done, used) = (db.job_in(JobStatus::Done).await.id, db.submit(request("used", json!(1))).await.id);
+    let gone = db.submit(request("gone", json!(1))).await.id;
+    sqlx::query("DELETE FROM job WHERE id = $1").bind(gone).execute(db.pool()).await.expect("by hand");
+    // No process holds the running one, and it is not to be swept away.
+    let lease = "UPDATE worker SET expires_at = now() + interval '1 hour'";
+    sqlx::query(lease).execute(db.pool()).await.expect("by hand");
+    let rows = async || {
+        let rows: Vec<String> = sqlx::query_scalar("SELECT job::text FROM job ORDER BY id")
+            .fetch_all(db.pool())
+            .await
+            .expect("rows");
+        rows
+    };
+    let before = rows().await;
+    let submit = |request_id: &str| json!({"i": {"kind": "echo", "payload": 2, "requestId": request_id}});
+    for (query, variables, code, about) in [
+        (
+            "mutation ($id: ID!) { retryJob(id: $id) { id } }",
+            json!({"id": pending}),
+            "INVALID_TRANSITION",
+            None,
+        ),
+        ("mutation ($id: ID!) { retryJob(id: $id) { id } }", json!({"id": done}), "INVALID_TRANSITION", None),
+        ("mutation ($id: ID!) { deleteJob(id: $id) }", json!({"id": running}), "INVALID_TRANSITION", None),
+        (
+            "mutation ($id: ID!) { updateJob(id: $id, priority: 1) { id } }",
+            json!({"id": done}),
+            "INVALID_TRANSITION",
+            None,
+        ),
+        (
+            "mutation ($id: ID!) { redeliverCallback(jobId: $id) { id } }",
+            json!({"id": done}),
+            "NOT_FOUND",
+            None,
+        ),
+        (SUBMIT, submit("used"), "IDEMPOTENCY_CONFLICT", Some(used)),
+        (SUBMIT, submit("gone"), "JOB_GONE", Some(gone)),
+    ] {
+        for (transport, _, error, has_data) in over_each(&process, query, &variables).await {
+            let place = format!("{transport}: {query} {variables}: {error}");
+            assert_eq!(error["extensions"]["code"], code, "{place}");
+            assert!(has_data, "{place}");
+            if let Some(id) = about {
+                assert_eq!(error["extensions"]["jobId"], json!(id), "{place}");
+            }
+        }
+    }
+    assert_eq!(rows().await, before);
+    // A job that is not there is null where none is required; a cancel of what is over is answered with it as it is.
+    for (query, id, expected) in [
+        ("query ($id: ID!) { it: job(id: $id) { status } }", UNKNOWN.to_owned(), Value::Null),
+        ("query ($id: ID!) { it: node(id: $id) { id } }", UNKNOWN.to_owned(), Value::Null),
+        ("query ($id: ID!) { it: queuePosition(jobId: $id) { ahead } }", UNKNOWN.to_owned(), Value::Null),
+        (
+            "mutation ($id: ID!) { it: cancelJob(id: $id) { status } }",
+            done.to_string(),
+            json!({"status": "DONE"}),
+        ),
+    ] {
+        for (transport, _, result) in results_over_each(&process, query, &json!({"id": id})).await {
+            assert_eq!(result, json!({"data": {"it": expected}}), "{transport}: {query}");
+        }
+    }
+    assert_eq!(rows().await, before);
+}
+
+/// Kinds whose programs end in each way that a program can.
+const KINDS: &str = r#"
+[kinds.endless]
+runner = "command"
+command = ["/usr/bin/yes"]
+[kinds.chatty]
+runner = "command"
+command = ["/bin/sh", "-c", "echo no JSON"]
+[kinds.killed]
+runner = "command"
+command = ["/bin/sh", "-c", "kill -SEGV $$"]
+[kinds.strict]
+runner = "command"
+command = ["/bin/echo", "1"]
+result_schema = { type = "object" }
+"#;
+
+/// A job that runs for somebody who is not there.
+async fn running(db: &TestDb) -> (Uuid, Lease) {
+    let once = Submission { max_attempts: Some(1), ..echo() };
+    let job = db.job_of(JobStatus::Running, once).await;
+    (job.id, Lease { job_id: job.id, epoch: job.lease_epoch })
+}
+
+#[tokio::test]
+async fn how_an_attempt_ended_is_told_alike_over_every_transport() {
+    let db = TestDb::new().await;
+    let folder = std::env::temp_dir().join(format!("jobql-refusals-{}", Uuid::new_v4()));
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("jobql.toml"), KINDS).expect("a file");
+    // A handler that panics is native, and its program another; a worker that is gone leaves it to the sweep.
+    let (panicked, lease) = running(&db).await;
+    let panic = AttemptEnd::failed(Failure::retryable("PANIC", "the handler panicked"), Duration::ZERO);
+    db.store.finish_if_leased(Finish { lease, end: panic }).await.expect("finish");
+    let (lost, _) = running(&db).await;
+    sqlx::query("UPDATE worker SET expires_at = now() WHERE id = (SELECT worker_id FROM job WHERE id = $1)")
+        .bind(lost)
+        .execute(db.pool())
+        .await
+        .expect("by hand");
+    let config = folder.join("jobql.toml").display().to_string();
+    let process = Process::serve(&db.url(), &["--config", &config]).await;
+    std::fs::remove_dir_all(&folder).expect("remove");
+    let submit = "mutation ($i: SubmitJobInput!) { submitJob(input: $i) { job { id } } }";
+    let mut ends = Vec::new();
+    for (of_kind, payload, status, code, outcome) in [
+        ("echo", json!({}), "DONE", "", ""),
+        ("fail", json!({"message": "no"}), "ERROR", "FAILED", "ERROR"),
+        ("sleep", json!({"seconds": 600}), "ERROR", "TIMEOUT", "TIMEOUT"),
+        ("endless", json!({}), "ERROR", "OUTPUT_LIMIT", "ERROR"),
+        ("chatty", json!({}), "ERROR", "INVALID_RESULT", "ERROR"),
+        ("strict", json!({}), "ERROR", "INVALID_RESULT", "ERROR"),
+        ("killed", json!({}), "ERROR", "WORKER_LOST", "ERROR"),
+        ("sum", json!({"start": "x"}), "ERROR", "INVALID_PAYLOAD", "ERROR"),
+    ] {
+        // Only one of them is to run out of time.
+        let seconds = if code == "TIMEOUT" { 1 } else { 300 };
+        let input = json!({"kind": of_kind, "payload": payload, "maxAttempts": 1, "timeoutSeconds": seconds});
+        let data = process.data(submit, json!({"i": input})).await;
+        let id = data["submitJob"]["job"]["id"].as_str().expect("an id").to_owned();
+        ends.push((id, status, code, outcome));
+    }
+    ends.push((panicked.to_string(), "ERROR", "PANIC", "ERROR"));
+    ends.push((lost.to_string(), "ERROR", "WORKER_LOST", "WORKER_LOST"));
+    let stopped = process.submit("sleep", json!({"seconds": 600})).await;
+    process.data("mutation ($id: ID!) { cancelJob(id: $id) { id } }", json!({"id": stopped})).await;
+    ends.push((stopped, "CANCELLED", "", "CANCELLED"));
+
+    let fields = "status error { code message retryable } attempts { outcome error { code } }";
+    for (id, status, code, outcome) in ends {
+        let what = format!("{status} {code}");
+        let job = eventually(&what, SOON, async || {
+            let job = process.job(&id, fields).await;
+            (job["status"] == status).then_some(job)
+        })
+        .await;
+        assert_eq!(job["error"]["code"].as_str().unwrap_or_default(), code, "{job}");
+        let last = job["attempts"].as_array().expect("attempts").last().cloned().unwrap_or_default();
+        match outcome {
+            // Stopped before it began, it has no attempt.
+            "CANCELLED" if last.is_null() => {}
+            _ => assert_eq!(
+                last["outcome"].as_str().unwrap_or("DONE"),
+                if outcome.is_empty() { "DONE" } else { outcome },
+                "{job}"
+            ),
+        }
+        let message = job["error"]["message"].as_str().unwrap_or_default();
+        assert!(!message.contains("src/") && !message.contains("SELECT"), "{message}");
+        let query = format!("query ($id: ID!) {{ it: job(id: $id) {{ {fields} }} }}");
+        let watch = format!("subscription ($id: ID!) {{ it: jobUpdated(id: $id) {{ {fields} }} }}");
+        for query in [query, watch] {
+            for (transport, _, result) in results_over_each(&process, &query, &json!({"id": id})).await {
+                assert_eq!(result, json!({"data": {"it": job}}), "{transport}: {what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_ends_in_error_and_stops_nobody_else() {
+    let db = TestDb::new().await;
+    let unreadable = db.submit(kind("echo", json!({}))).await.id;
+    let other = db.submit(kind("echo", json!({}))).await.id;
+    // What came past the checks: beyond a double.
+    sqlx::query("UPDATE job SET payload = '[1e400]' WHERE id = $1")
+        .bind(unreadable)
+        .execute(db.pool())
+        .await
+        .expect("by hand");
+    let process = Process::serve(&db.url(), &[]).await;
+    let mut feed = process.subscribe("subscription { jobUpdated { id status } }", json!({})).await;
+    eventually("the other one is done", SOON, async || {
+        (process.job(&other.to_string(), "status").await["status"] == "DONE").then_some(())
+    })
+    .await;
+    eventually("it ends", SOON, async || {
+        let status: String = sqlx::query_scalar("SELECT status FROM job WHERE id = $1")
+            .bind(unreadable)
+            .fetch_one(db.pool())
+            .await
+            .expect("a status");
+        (status == "ERROR").then_some(())
+    })
+    .await;
+    // A change of it is announced, and read with that of another.
+    sqlx::query("UPDATE job SET priority = priority + 1 WHERE id = ANY($1)")
+        .bind([unreadable, other])
+        .execute(db.pool())
+        .await
+        .expect("by hand");
+    let later = process.submit("echo", json!({})).await;
+    eventually("whoever watches all hears of others", SOON, async || {
+        let data = feed.next_data(SOON).await.expect("an event");
+        (data["jobUpdated"]["id"] == later.as_str() && data["jobUpdated"]["status"] == "DONE").then_some(())
+    })
+    .await;
+    let query = "query ($id: ID!) { it: job(id: $id) { status error { code } } jobs { nodes { id } } }";
+    for (transport, _, result) in results_over_each(&process, query, &json!({"id": unreadable})).await {
+        assert_eq!(
+            result["data"]["it"],
+            json!({"status": "ERROR", "error": {"code": "UNREADABLE"}}),
+            "{transport}"
+        );
+        assert_eq!(result["data"]["jobs"]["nodes"].as_array().expect("nodes").len(), 3, "{transport}");
+    }
 }
