@@ -2,11 +2,15 @@
 // same URL. The cache follows the subscription by the job's id.
 //
 //     npm install && node apollo/main.mjs http://127.0.0.1:8080/graphql
+//
+// JOBQL_TOKEN is sent where it is set.
 
 import { ApolloClient, HttpLink, InMemoryCache, gql } from '@apollo/client';
 
 const uri = process.argv[2] ?? 'http://127.0.0.1:8080/graphql';
-const client = new ApolloClient({ link: new HttpLink({ uri }), cache: new InMemoryCache() });
+const token = process.env.JOBQL_TOKEN;
+const headers = token ? { authorization: `Bearer ${token}` } : {};
+const client = new ApolloClient({ link: new HttpLink({ uri, headers }), cache: new InMemoryCache() });
 
 const JOB = gql`
   fragment JobParts on Job {

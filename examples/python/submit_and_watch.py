@@ -2,9 +2,12 @@
 
     pip install 'gql[aiohttp,websockets]>=4'
     python submit_and_watch.py http://127.0.0.1:8080/graphql
+
+JOBQL_TOKEN is sent where it is set.
 """
 
 import asyncio
+import os
 import sys
 
 from gql import Client, gql
@@ -32,13 +35,16 @@ PAGE = gql("""
 
 
 async def main(url: str) -> None:
-    async with Client(transport=AIOHTTPTransport(url=url), fetch_schema_from_transport=True) as http:
+    token = os.environ.get("JOBQL_TOKEN")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with Client(transport=AIOHTTPTransport(url=url, headers=headers), fetch_schema_from_transport=True) as http:
         submit = SUBMIT
         submit.variable_values = {"input": {"kind": "sum", "payload": {"start": 1, "end": 4, "pauseSeconds": 0.2}}}
         job = (await http.execute(submit))["submitJob"]["job"]
         print("submitted", job["id"])
 
-        async with Client(transport=WebsocketsTransport(url=url.replace("http", "ws", 1))) as ws:
+        socket = WebsocketsTransport(url=url.replace("http", "ws", 1), init_payload=headers)
+        async with Client(transport=socket) as ws:
             watch = WATCH
             watch.variable_values = {"id": job["id"]}
             async for event in ws.subscribe(watch):

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example submit_and_watch -- http://127.0.0.1:8080/graphql`; with the id of a job behind it, it only
 //! watches that one. A server that goes away meanwhile is asked again: the subscription starts with the job as it stands,
-//! so its end cannot be missed.
+//! so its end cannot be missed. `JOBQL_TOKEN` is sent where it is set.
 
 use std::time::Duration;
 
@@ -72,7 +72,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn post<T: serde::de::DeserializeOwned>(url: &str, body: &impl serde::Serialize) -> anyhow::Result<T> {
-    let answer: Response<T> = reqwest::Client::new().post(url).json(body).send().await?.json().await?;
+    let request = reqwest::Client::new().post(url).json(body);
+    let request = match std::env::var("JOBQL_TOKEN") {
+        Ok(token) => request.bearer_auth(token),
+        Err(_) => request,
+    };
+    let answer: Response<T> = request.send().await?.json().await?;
     answer.data.ok_or_else(|| anyhow::anyhow!("refused: {:?}", answer.errors))
 }
 
@@ -91,6 +96,9 @@ async fn watch_to_the_end(url: &str, id: &str) -> anyhow::Result<()> {
 async fn watch_once(url: &str, id: &str) -> anyhow::Result<bool> {
     let mut request = url.replacen("http", "ws", 1).into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
+    if let Ok(token) = std::env::var("JOBQL_TOKEN") {
+        request.headers_mut().insert("Authorization", format!("Bearer {token}").parse()?);
+    }
     let (socket, _) = connect_async(request).await?;
     let watching = StreamingOperation::<Watch>::new(watch::Variables { id: id.to_owned() });
     let mut updates = Client::build(socket).subscribe(watching).await?;

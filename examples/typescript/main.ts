@@ -1,6 +1,8 @@
 // Submits a job and watches it over a WebSocket, with graphql-ws and types that graphql-codegen made.
 //
 //     npm install && npm run typescript -- http://127.0.0.1:8080/graphql
+//
+// JOBQL_TOKEN is sent where it is set.
 
 import { print } from 'graphql';
 import type { TypedDocumentNode } from '@graphql-typed-document-node/core';
@@ -34,7 +36,9 @@ const Watch = graphql(`
 
 const url = (process.argv[2] ?? 'http://127.0.0.1:8080/graphql').replace(/^http/, 'ws');
 // A socket that breaks is opened again, and the subscription goes on where the job then stands.
-const client = createClient({ url, webSocketImpl: WebSocket, retryAttempts: 10 });
+const token = process.env.JOBQL_TOKEN;
+const connectionParams = token ? { authorization: `Bearer ${token}` } : {};
+const client = createClient({ url, connectionParams, webSocketImpl: WebSocket, retryAttempts: 10 });
 
 async function* run<Result, Variables extends Record<string, unknown>>(
   document: TypedDocumentNode<Result, Variables>,

@@ -2,11 +2,20 @@
 // on the same URL.
 //
 //     npm install && node urql/main.mjs http://127.0.0.1:8080/graphql
+//
+// JOBQL_TOKEN is sent where it is set.
 
 import { Client, fetchExchange } from '@urql/core';
 
 const url = process.argv[2] ?? 'http://127.0.0.1:8080/graphql';
-const client = new Client({ url, exchanges: [fetchExchange], fetchSubscriptions: true, preferGetMethod: 'force' });
+const token = process.env.JOBQL_TOKEN;
+const client = new Client({
+  url,
+  exchanges: [fetchExchange],
+  fetchSubscriptions: true,
+  preferGetMethod: 'force',
+  fetchOptions: { headers: token ? { authorization: `Bearer ${token}` } : {} },
+});
 
 const SUBMIT = `mutation Submit($input: SubmitJobInput!) { submitJob(input: $input) { job { id } } }`;
 const WATCH = `subscription Watch($id: ID!) { jobUpdated(id: $id) { id version status result } }`;
