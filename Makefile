@@ -6,7 +6,7 @@ APT_GET ?= apt-get
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test conformance web web-check browser screenshots bench bench-smoke check fmt lint deny packages
+.PHONY: help run test fuzz conformance web web-check browser screenshots bench bench-smoke check fmt lint deny packages
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,16 @@ test: packages ## Everything that must hold before a change goes in
 	$(MAKE) web-check
 	$(MAKE) conformance
 	$(MAKE) browser
+	$(MAKE) fuzz
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  $(MAKE) deny; \
 	else \
 	  echo "cargo-deny is not installed: licences and sources are not checked"; \
 	fi
+
+FUZZ_SECONDS ?= 60
+fuzz: packages ## The fuzz targets, FUZZ_SECONDS (60) each, two at a time
+	fuzz/run $(FUZZ_SECONDS)
 
 # What npm and pip install is by their lockfiles, and again only when those have changed.
 NPM_INSTALLED := tests/conformance/node_modules/.package-lock.json
@@ -114,7 +119,7 @@ deny: ## Licences, bans and sources of the dependencies (cargo install cargo-den
 
 # Debian's PostgreSQL package may start a server of its own on port 5432, where there is an init system. jobql uses
 # only its programs and opens no database port, so the two do not meet.
-packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, Chromium, curl and a C compiler, those that are missing
+packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, Chromium, curl and compilers of C and C++, those that are missing
 	@missing=""; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 	  || missing="$$missing postgresql"; \
@@ -125,7 +130,7 @@ packages: ## Install PostgreSQL's programs, pdftotext, Python 3, Node, Chromium,
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	  || missing="$$missing chromium"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
-	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v cc >/dev/null && command -v c++ >/dev/null || missing="$$missing gcc g++ libc6-dev"; \
 	[ -z "$$missing" ] && exit 0; \
 	command -v $(APT_GET) >/dev/null || { echo "please install:$$missing" >&2; exit 1; }; \
 	set -ex; \
