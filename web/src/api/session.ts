@@ -12,11 +12,13 @@ const TRY_AGAIN_MS = 3_000;
 
 export type Viewer = SessionQuery['viewer'];
 
+/** A token is needed; the one that was given is not taken; the one that was taken until now is no more. */
+export type WhySignedOut = 'asked' | 'refused' | 'ended';
+
 export type Session =
   | { state: 'starting' }
   | { state: 'unreachable'; problem: Problem }
-  /** A token is needed, or the one that was given is not taken. */
-  | { state: 'signed-out'; refused: boolean }
+  | { state: 'signed-out'; why: WhySignedOut }
   | { state: 'signed-in'; viewer: Viewer; withToken: boolean };
 
 export const session = signal<Session>({ state: 'starting' });
@@ -29,11 +31,12 @@ export const mayChangeJobs = computed(() => isOperator.value || viewer.value?.sc
 /** Starts with the token that is stored, if any. */
 export async function startSession(): Promise<void> {
   const token = storedToken();
-  authorize(token, () => leave(token !== null));
+  const refused = () => leave(token === null ? 'asked' : session.peek().state === 'signed-in' ? 'ended' : 'refused');
+  authorize(token, refused);
   const { data, problem } = await query(SessionDocument, {});
   if (data) {
     session.value = { state: 'signed-in', viewer: data.viewer, withToken: token !== null };
-    openSocket(token, () => leave(true));
+    openSocket(token, refused);
   } else if (session.peek().state !== 'signed-out') {
     session.value = { state: 'unreachable', problem };
     setTimeout(() => {
@@ -42,7 +45,6 @@ export async function startSession(): Promise<void> {
   }
 }
 
-/** True when the token is taken. */
 export async function signIn(token: string, remember: boolean): Promise<void> {
   storeToken(token, remember);
   session.value = { state: 'starting' };
@@ -50,11 +52,13 @@ export async function signIn(token: string, remember: boolean): Promise<void> {
 }
 
 export function signOut(): void {
-  leave(false);
+  leave('asked');
 }
 
-function leave(refused: boolean): void {
+function leave(why: WhySignedOut): void {
+  // Of several answers that refuse, the first one knows why.
+  if (session.peek().state === 'signed-out') return;
   forgetToken();
   closeSocket();
-  session.value = { state: 'signed-out', refused };
+  session.value = { state: 'signed-out', why };
 }

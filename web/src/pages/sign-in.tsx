@@ -1,8 +1,15 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { signIn } from '../api/session';
+import { type WhySignedOut, signIn } from '../api/session';
 
-export function SignIn({ refused }: { refused: boolean }) {
+const PROBLEMS: Record<WhySignedOut, string | null> = {
+  asked: null,
+  refused: 'The server does not take this token: it is wrong, expired or revoked.',
+  ended: 'You were signed out: the token has expired or was revoked. Sign in with another one to go on here.',
+};
+
+export function SignIn({ why }: { why: WhySignedOut }) {
+  const problem = PROBLEMS[why];
   const token = useSignal('');
   const remember = useSignal(false);
   const field = useRef<HTMLInputElement>(null);
@@ -31,14 +38,14 @@ export function SignIn({ refused }: { refused: boolean }) {
           required
           autocomplete="current-password"
           spellcheck={false}
-          aria-invalid={refused}
-          aria-describedby={refused ? 'token-problem' : undefined}
+          aria-invalid={why === 'refused'}
+          aria-describedby={problem ? 'token-problem' : undefined}
           value={token}
           onInput={(event) => (token.value = event.currentTarget.value)}
         />
-        {refused && (
+        {problem && (
           <p id="token-problem" class="field-problem" role="alert">
-            The server does not take this token: it is wrong, expired or revoked.
+            {problem}
           </p>
         )}
         <label class="check-line">

@@ -1,15 +1,15 @@
 import { useComputed, useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { isOperator, session, signOut } from '../api/session';
+import { isOperator, mayChangeJobs, session, signOut, viewer } from '../api/session';
 import { connections, link, reconnectNow } from '../api/socket';
 import { path } from '../router';
 import { isDark, setTheme } from './theme';
 
 const PAGES = [
-  { href: '/ui/jobs', name: 'Jobs', operators: false },
-  { href: '/ui/submit', name: 'Submit', operators: false },
-  { href: '/ui/queues', name: 'Queues', operators: true },
-  { href: '/ui/workers', name: 'Workers', operators: true },
+  { href: '/ui/jobs', name: 'Jobs', offered: viewer },
+  { href: '/ui/submit', name: 'Submit', offered: mayChangeJobs },
+  { href: '/ui/queues', name: 'Queues', offered: isOperator },
+  { href: '/ui/workers', name: 'Workers', offered: isOperator },
 ];
 
 export function Header() {
@@ -21,8 +21,8 @@ export function Header() {
       </a>
       <nav aria-label="Main">
         {signedIn &&
-          PAGES.filter((page) => !page.operators || isOperator.value).map((page) => {
-            const here = path.value === page.href || (page.href === '/ui/jobs' && path.value.startsWith('/ui/jobs/'));
+          PAGES.filter((page) => page.offered.value).map((page) => {
+            const here = path.value === page.href || (page.href === '/ui/jobs' && /^\/ui\/(jobs|workflows)\//.test(path.value));
             return (
               <a key={page.href} href={page.href} aria-current={here ? 'page' : undefined}>
                 {page.name}
