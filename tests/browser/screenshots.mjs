@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server, repository } from '../conformance/server.mjs';
-import { ask, submit, wait } from './api.mjs';
+import { ask, submit, submitWorkflow, wait } from './api.mjs';
 import { launch, open } from './browser.mjs';
 import { FLAGS, connected, until } from './setup.mjs';
 
@@ -17,6 +17,33 @@ const films = ['Keynote, 4K', 'Interview Berlin', 'Product tour', 'Webinar 12', 
 const server = await new Server(FLAGS).start();
 const browser = await launch();
 try {
+  const shots = Array.from({ length: 240 }, (_, index) => ({
+    key: `shot ${index + 1}`,
+    kind: 'sum',
+    // So that some are done, some run and some wait in every picture.
+    payload: { start: 1, end: 2, pauseSeconds: index < 150 ? 0 : 60 },
+    displayName: `Shot ${index + 1}`,
+    dependsOn: ['cut'],
+  }));
+  const film = await submitWorkflow(server, {
+    name: 'Documentary, part 2',
+    clientId: clients[1],
+    jobs: [
+      { key: 'ingest', kind: 'echo', displayName: 'Ingest' },
+      { key: 'subtitles', kind: 'echo', displayName: 'Subtitles', dependsOn: ['ingest'] },
+      { key: 'cut', kind: 'echo', displayName: 'Cut into shots', dependsOn: ['ingest'] },
+      { key: 'rights', kind: 'invoice', displayName: 'Music rights', payload: { message: 'the licence has expired' }, dependsOn: ['ingest'] },
+      ...shots,
+      { key: 'sound', kind: 'import', displayName: 'Sound mix', payload: { lines: 4000, pause: 0.1 }, dependsOn: ['subtitles'] },
+      { key: 'grade', kind: 'thumbnail', displayName: 'Colour grading', payload: { url: 'https://example.com/look.cube', width: 640 }, dependsOn: shots.map(({ key }) => key) },
+      { key: 'master', kind: 'echo', displayName: 'Master', dependsOn: ['grade', 'sound'] },
+      { key: 'publish', kind: 'echo', displayName: 'Publish', dependsOn: ['master', 'rights'] },
+    ],
+  });
+  await ask(server, 'mutation { configureQueue(name: "numbers", maxRunning: 2) { name } }');
+  const counted = '{ workflow(id: "ID") { counts { done } } }'.replace('ID', film);
+  await until('shots are done', async () => (await ask(server, counted)).workflow.counts.done > 150, 60);
+
   const by = (index) => ({ clientId: clients[index % clients.length] });
   const [failed] = await submit(server, [
     { kind: 'import', payload: { lines: 60, failAt: 42, pause: 0.01 }, displayName: 'orders-2026-11-21.csv', ...by(1) },
@@ -38,8 +65,9 @@ try {
 
   const pages = {
     jobs: ['/ui/jobs', (page) => page.getByText('Showing').waitFor()],
-    job: [`/ui/jobs/${running}`, (page) => page.getByLabel('Log lines').waitFor()],
+    job: [`/ui/jobs/${running}`, (page) => page.getByText(/^[1-9]\d\d lines$/).waitFor()],
     failed: [`/ui/jobs/${failed}`, (page) => page.getByText('attempts used up').waitFor()],
+    workflow: [`/ui/workflows/${film}`, (page) => page.locator('.node[data-jobs="240"]').waitFor()],
     submit: [
       '/ui/submit?kind=thumbnail',
       async (page) => {
@@ -52,6 +80,8 @@ try {
     graphiql: [
       '/graphiql',
       async (page) => {
+        // What it submits would wait behind the shots.
+        await ask(server, 'mutation ($id: ID!) { cancelWorkflow(id: $id) { id } }', { id: film });
         await page.locator('.graphiql-query-editor').getByText('submitJob').first().waitFor();
         await page.getByRole('button', { name: /execute/i }).click();
         await page.locator('.result-window').getByText('"DONE"').first().waitFor();
@@ -67,10 +97,10 @@ try {
     await page.screenshot({ path: join(folder, `${name}-${suffix}.png`) });
     await whole();
   };
+  for (const name of ['jobs', 'job', 'workflow']) await take(name, pages[name], { viewport: { width: 390, height: 780 } }, 'phone');
   for (const [name, page] of Object.entries(pages)) {
     for (const colorScheme of ['light', 'dark']) await take(name, page, { colorScheme }, colorScheme);
   }
-  for (const name of ['jobs', 'job']) await take(name, pages[name], { viewport: { width: 390, height: 780 } }, 'phone');
 } finally {
   await browser.close();
   await server.remove();

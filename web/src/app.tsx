@@ -1,9 +1,8 @@
 // The frame of every page, and which page it is.
 
-import { type ComponentType, lazy } from './lazy';
 import { useEffect, useErrorBoundary } from 'preact/hooks';
-import { session } from './api/session';
-import { startSession } from './api/session';
+import { session, startSession } from './api/session';
+import { type Page as AnyPage, lazy, preloadWhenIdle } from './lazy';
 import { JobsPage } from './pages/jobs';
 import { SignIn } from './pages/sign-in';
 import { navigate, path } from './router';
@@ -14,15 +13,22 @@ import { Toasts } from './ui/toast';
 interface Route {
   pattern: RegExp;
   title: string;
-  page: ComponentType<{ id: string }>;
+  page: AnyPage;
 }
+
+const JobPage = lazy(() => import('./pages/job').then((module) => module.JobPage));
+const WorkflowPage = lazy(() => import('./pages/workflow').then((module) => module.WorkflowPage));
+const SubmitPage = lazy(() => import('./pages/submit').then((module) => module.SubmitPage));
+const QueuesPage = lazy(() => import('./pages/queues').then((module) => module.QueuesPage));
+const WorkersPage = lazy(() => import('./pages/workers').then((module) => module.WorkersPage));
 
 const ROUTES: Route[] = [
   { pattern: /^\/ui\/jobs$/, title: 'Jobs', page: JobsPage },
-  { pattern: /^\/ui\/jobs\/([^/]+)$/, title: 'Job', page: lazy(() => import('./pages/job').then((module) => module.JobPage)) },
-  { pattern: /^\/ui\/submit$/, title: 'Submit', page: lazy(() => import('./pages/submit').then((module) => module.SubmitPage)) },
-  { pattern: /^\/ui\/queues$/, title: 'Queues', page: lazy(() => import('./pages/queues').then((module) => module.QueuesPage)) },
-  { pattern: /^\/ui\/workers$/, title: 'Workers', page: lazy(() => import('./pages/workers').then((module) => module.WorkersPage)) },
+  { pattern: /^\/ui\/jobs\/([^/]+)$/, title: 'Job', page: JobPage },
+  { pattern: /^\/ui\/workflows\/([^/]+)$/, title: 'Workflow', page: WorkflowPage },
+  { pattern: /^\/ui\/submit$/, title: 'Submit', page: SubmitPage },
+  { pattern: /^\/ui\/queues$/, title: 'Queues', page: QueuesPage },
+  { pattern: /^\/ui\/workers$/, title: 'Workers', page: WorkersPage },
 ];
 
 export function App() {
@@ -42,9 +48,13 @@ export function App() {
 
 function Content() {
   const current = session.value;
+  const signedIn = current.state === 'signed-in';
+  useEffect(() => {
+    if (signedIn) preloadWhenIdle([JobPage, SubmitPage, WorkflowPage, QueuesPage, WorkersPage]);
+  }, [signedIn]);
   if (current.state === 'starting') return <Loading what="jobql" />;
   if (current.state === 'unreachable') return <Failed problem={current.problem} retry={() => void startSession()} />;
-  if (current.state === 'signed-out') return <SignIn refused={current.refused} />;
+  if (current.state === 'signed-out') return <SignIn why={current.why} />;
   return <Page key={path.value} />;
 }
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { before, describe, test } from 'node:test';
-import { submit, wait } from '../api.mjs';
+import { submit, submitWorkflow, wait } from '../api.mjs';
 import { connected, setUp } from '../setup.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -13,6 +13,7 @@ describe('access', { concurrency: false }, () => {
   const own = setUp();
   let failed;
   let done;
+  let workflow;
   before(async () => {
     const jobs = [
       { kind: 'import', payload: { lines: 5, failAt: 3 }, maxAttempts: 1, displayName: 'fails' },
@@ -22,6 +23,16 @@ describe('access', { concurrency: false }, () => {
       { kind: 'echo', payload: {}, displayName: 'later', runAt: new Date(Date.now() + 3_600_000).toISOString() },
     ];
     [failed, done] = await submit(own.server, jobs);
+    const parts = Array.from({ length: 20 }, (_, index) => ({ key: `part ${index}`, kind: index % 2 ? 'archive' : 'echo', dependsOn: ['fails'] }));
+    workflow = await submitWorkflow(own.server, {
+      name: 'a workflow',
+      jobs: [
+        { key: 'works', kind: 'echo', displayName: 'prepares' },
+        { key: 'fails', kind: 'invoice', displayName: 'breaks', dependsOn: ['works'] },
+        { key: 'runs', kind: 'transcode', displayName: 'goes on', payload: { start: 1, end: 4000, pauseSeconds: 0.2 } },
+        ...parts,
+      ],
+    });
     await wait(own.server, failed);
     await wait(own.server, done);
   });
@@ -38,6 +49,15 @@ describe('access', { concurrency: false }, () => {
     ],
     'a failed job': [() => `/ui/jobs/${failed}`, (page) => page.getByText('attempts used up').waitFor()],
     'a done job': [() => `/ui/jobs/${done}`, (page) => page.getByLabel('Log lines').waitFor()],
+    'a workflow': [
+      () => `/ui/workflows/${workflow}`,
+      async (page) => {
+        await page.locator('.node[data-status=ERROR]').waitFor();
+        await page.locator('.node[data-status=RUNNING] .node-progress').waitFor();
+        await page.locator('.node[data-jobs="10"]').first().click();
+        await page.getByRole('region', { name: /^10 × / }).getByRole('link').first().waitFor();
+      },
+    ],
     submitting: ['/ui/submit?kind=thumbnail', (page) => page.getByRole('button', { name: 'Submit', exact: true }).click().then(() => page.getByText('This field is required.').waitFor())],
     'submitting JSON': ['/ui/submit?kind=echo', (page) => page.getByRole('textbox', { name: 'Payload' }).fill('{').then(() => page.getByText('Line 1').waitFor())],
     queues: ['/ui/queues', (page) => page.locator('[data-queue=archive] canvas').first().waitFor()],
@@ -65,7 +85,7 @@ describe('access', { concurrency: false }, () => {
   for (const [name, width] of Object.entries({ phone: 360, laptop: 1280, wide: 2200 })) {
     test(`nothing is cut off sideways on a ${name}`, async () => {
       const { page, whole } = await own.window({ viewport: { width, height: 800 } });
-      for (const path of ['/ui/jobs', `/ui/jobs/${failed}`, '/ui/submit?kind=thumbnail', '/ui/queues', '/ui/workers']) {
+      for (const path of ['/ui/jobs', `/ui/jobs/${failed}`, `/ui/workflows/${workflow}`, '/ui/submit?kind=thumbnail', '/ui/queues', '/ui/workers']) {
         await page.goto(path);
         await page.getByRole('heading', { level: 1 }).waitFor();
         const { scrollWidth, clientWidth } = await page.evaluate(() => document.documentElement);

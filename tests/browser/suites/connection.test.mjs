@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { submit, wait } from '../api.mjs';
-import { FLAGS, connected, setUp } from '../setup.mjs';
+import { FLAGS, connected, setUp, until } from '../setup.mjs';
 
 describe('a restart of the server', { concurrency: false }, () => {
   const own = setUp([...FLAGS, '--lease-seconds', '5']);
@@ -57,6 +57,49 @@ describe('a restart of the server', { concurrency: false }, () => {
     await own.server.start();
     await page.locator('#jobs-table tbody tr').first().waitFor();
     await connected(page);
+    await whole();
+  });
+
+  test('pages that were never opened show while there is no server, and fill by themselves', async () => {
+    const [id] = await submit(own.server, [{ kind: 'archive', payload: {}, displayName: 'opened offline' }]);
+    const { page, whole } = await own.window();
+    await page.goto('/ui/jobs');
+    await connected(page);
+    await page.getByRole('link', { name: 'opened offline' }).waitFor();
+    // Their code comes when the browser is idle.
+    const loaded = () => page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name).join());
+    await until('the code of all pages is there', async () => {
+      const names = await loaded();
+      return ['job-', 'workflow-', 'submit-', 'queues-', 'workers-'].every((name) => names.includes(`/ui/assets/${name}`));
+    });
+    await own.server.stop();
+    await page.getByText(/Reconnecting in \d+ s/).waitFor();
+    for (const [link, title] of [['Submit', 'Submit a job'], ['Queues', 'Queues'], ['Workers', 'Workers']]) {
+      await page.getByRole('link', { name: link, exact: true }).click();
+      await page.getByText('The server cannot be reached.').waitFor();
+      await page.getByText('Disconnected', { exact: true }).last().waitFor();
+      assert.equal(await page.title(), `${link} · jobql`, title);
+    }
+    await own.server.start();
+    await page.locator('.worker').first().waitFor();
+    await page.goBack();
+    await page.locator('[data-queue=numbers]').waitFor();
+    await page.goto(`/ui/jobs/${id}`);
+    await page.getByRole('heading', { name: 'opened offline' }).waitFor();
+    await whole();
+  });
+
+  test('code that does not come is asked for again', async () => {
+    const { page, context, whole } = await own.window();
+    let refused = 0;
+    await context.route('**/ui/assets/queues-*.js', (route) => {
+      if (refused >= 2) return route.continue();
+      refused += 1;
+      return route.abort();
+    });
+    await page.goto('/ui/queues');
+    await page.locator('[data-queue=numbers]').waitFor();
+    assert.equal(refused, 2);
     await whole();
   });
 });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ask, submit, wait } from '../api.mjs';
-import { connected, setUp } from '../setup.mjs';
+import { connected, setUp, until } from '../setup.mjs';
 
 describe('queues and workers', { concurrency: false }, () => {
   const own = setUp();
@@ -75,8 +75,15 @@ describe('queues and workers', { concurrency: false }, () => {
     await chart.locator('canvas').waitFor();
     // Workers write what they have done every two seconds; the page reads it twice a minute.
     await chart.getByText(/At the end: Ended a minute [1-9]/).waitFor({ state: 'attached', timeout: 60_000 });
+    const legend = () => chart.locator('.u-legend').innerText();
+    assert.match(await legend(), /\d\d:\d\d\s*Ended a minute\s*\d/, 'the newest values, without a pointer');
+    await chart.locator('.u-over').hover({ position: { x: 5, y: 40 } });
+    await until('the values at the pointer', async () => /Ended a minute\s*0/.test(await legend()));
+    await page.getByRole('heading', { name: 'Queues' }).hover();
+    await until('the newest ones again', async () => /Ended a minute\s*[1-9]/.test(await legend()));
     await page.getByRole('button', { name: '1 day' }).click();
     await chart.locator('canvas').waitFor();
+    assert.ok(!(await legend()).includes('--'));
     await whole();
   });
 

@@ -88,6 +88,17 @@ describe('the submit page', { concurrency: false }, () => {
     await whole();
   });
 
+  test('a file is chosen, and sent as base64', async () => {
+    const { page, whole } = await own.window();
+    await page.goto('/ui/submit?kind=scan');
+    const bytes = Buffer.from([0, 255, 37, 80, 68, 70, 10]);
+    await page.getByLabel('Page').setInputFiles({ name: 'page.pdf', mimeType: 'application/pdf', buffer: bytes });
+    await page.getByText('7 bytes are chosen.').waitFor();
+    await page.getByRole('button', { name: 'Submit', exact: true }).click();
+    assert.deepEqual((await payloadOf(page)).payload, { page: bytes.toString('base64') });
+    await whole();
+  });
+
   test('a request id that was used leads to the first job', async () => {
     const [id] = await submit(own.server, [{ kind: 'echo', payload: {}, clientId: 'me', requestId: 'once' }]);
     const { page, whole } = await own.window();
@@ -98,6 +109,35 @@ describe('the submit page', { concurrency: false }, () => {
     await page.getByRole('button', { name: 'Submit', exact: true }).click();
     await page.waitForURL(`**/ui/jobs/${id}`);
     await page.getByText('This request id was used before').waitFor();
+    await whole();
+  });
+
+  test('jobs that must be done first are named while one types, and kept', async () => {
+    const [first, second] = await submit(own.server, [
+      { kind: 'archive', payload: {}, displayName: 'the foundation' },
+      { kind: 'archive', payload: {}, displayName: 'the walls' },
+    ]);
+    const { page, whole } = await own.window();
+    await page.goto('/ui/submit?kind=echo');
+    await page.getByText('Options', { exact: true }).click();
+    const field = page.getByLabel('Only after these jobs');
+    const awaited = page.getByRole('list', { name: 'Jobs that must be done first' });
+    const nobody = '01a20429-ebc1-7626-aa46-8707a4ac544c';
+    await field.fill(`${first}\nthe second one\n${nobody}`);
+    await awaited.getByRole('link', { name: 'the foundation' }).waitFor();
+    await awaited.getByText('the is not the id of a job.').waitFor();
+    await awaited.getByText('There is no job …a4ac544c.').waitFor();
+    await field.fill(`${first} ${nobody}`);
+    await page.getByRole('button', { name: 'Submit', exact: true }).click();
+    await page.locator('.form-field', { hasText: 'Only after these jobs' }).getByText(/there is no job .* of client/i).waitFor();
+    assert.equal(await field.getAttribute('aria-invalid'), 'true');
+    await field.fill(`${first},${second}`);
+    await awaited.getByRole('link', { name: 'the walls' }).waitFor();
+    await page.getByRole('button', { name: 'Submit', exact: true }).click();
+    await page.waitForURL(/\/ui\/jobs\/[0-9a-f-]{36}$/);
+    await page.getByText('It depends on jobs that are not done.').waitFor();
+    const { job } = await ask(own.server, 'query ($id: ID!) { job(id: $id) { dependsOn { nodes { id } } } }', { id: page.url().split('/').at(-1) });
+    assert.deepEqual(job.dependsOn.nodes.map(({ id }) => id), [first, second]);
     await whole();
   });
 });

@@ -71,4 +71,27 @@ query Queues {
 }
 `;
 
-export const EXAMPLES = [submit, watch, list, queues].map((query) => ({ query }));
+const workflow = `# Two sums, and what is made of both, once they are done. The dashboard shows it at /ui/workflows/ID.
+mutation Workflow {
+  submitWorkflow(
+    input: {
+      name: "two sums"
+      jobs: [
+        { key: "low", kind: "sum", payload: { start: 1, end: 10 } }
+        { key: "high", kind: "sum", payload: { start: 11, end: 20 } }
+        { key: "both", kind: "echo", dependsOn: ["low", "high"], resultsAs: "sums" }
+      ]
+    }
+  ) {
+    id
+    status
+    counts {
+      blocked
+      pending
+      done
+    }
+  }
+}
+`;
+
+export const EXAMPLES = [submit, watch, list, workflow, queues].map((query) => ({ query }));

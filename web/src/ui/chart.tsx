@@ -2,7 +2,6 @@
 
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
-import 'uplot/dist/uPlot.min.css';
 import { isDark } from './theme';
 
 export interface Series {
@@ -23,7 +22,7 @@ interface Properties {
   height?: number;
 }
 
-export function Chart({ label, times, from, to, series, height = 150 }: Properties) {
+export function Chart({ label, times, from, to, series, height = 140 }: Properties) {
   const box = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
   const dark = isDark.value;
@@ -43,12 +42,14 @@ export function Chart({ label, times, from, to, series, height = 150 }: Properti
       {
         width: place.clientWidth,
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 20, 0, 0],
         cursor: { y: false, points: { size: 6 } },
         legend: { live: true },
+        // Without a pointer the legend tells the newest values; left alone it would tell none.
+        hooks: { setLegend: [(plot) => plot.legend.idx == null && plot.setLegend({ idx: plot.data[0].length - 1 }, false)] },
         scales: { x: { time: true, range: () => [bounds.current.from, bounds.current.to] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 4)] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 70, values: '{HH}:{mm}' },
+          { ...axis, grid: { show: false }, size: 30, space: 70, values: '{HH}:{mm}' },
           { ...axis, size: 46, space: 34, values: (_, splits) => splits.map((split) => (Number.isInteger(split) ? compact(split) : '')) },
         ],
         series: [
@@ -67,16 +68,11 @@ export function Chart({ label, times, from, to, series, height = 150 }: Properti
       place,
     );
     chart.current = drawn;
-    // Without a pointer the legend tells the newest values.
-    const tellNewest = () => drawn.setLegend({ idx: (data.current[0]?.length ?? 1) - 1 }, false);
-    tellNewest();
-    place.addEventListener('pointerleave', tellNewest);
     const watch = new ResizeObserver(() => drawn.setSize({ width: place.clientWidth, height }));
     watch.observe(place);
     return () => {
       watch.disconnect();
       drawn.destroy();
-      place.removeEventListener('pointerleave', tellNewest);
       chart.current = null;
     };
   }, [dark, names, height]);
@@ -87,7 +83,6 @@ export function Chart({ label, times, from, to, series, height = 150 }: Properti
   bounds.current = { from, to };
   useEffect(() => {
     chart.current?.setData(data.current);
-    chart.current?.setLegend({ idx: times.length - 1 }, false);
   }, [times, series]);
 
   const last = series.map((each) => `${each.label} ${each.values.findLast((value) => value !== null) ?? 0}`).join(', ');

@@ -20,11 +20,16 @@ export function Loading({ what }: { what: string }) {
   );
 }
 
+const TITLES: Record<string, string> = { FORBIDDEN: 'Not for this token', NETWORK: 'Disconnected' };
+
 export function Failed({ problem, retry }: { problem: Problem; retry: () => void }) {
   return (
     <div class="empty" role="alert">
-      <p class="empty-title">{problem.code === 'FORBIDDEN' ? 'Not for this token' : 'This did not work'}</p>
-      <p>{problem.message}</p>
+      <p class="empty-title">{TITLES[problem.code] ?? 'This did not work'}</p>
+      <p>
+        {problem.message}
+        {problem.code === 'NETWORK' && ' What is missing here comes as soon as it is back.'}
+      </p>
       {problem.code !== 'FORBIDDEN' && (
         <button type="button" class="button" onClick={retry}>
           Try again

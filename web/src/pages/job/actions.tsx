@@ -3,6 +3,7 @@ import { type Answer, ENDPOINT, mutate } from '../../api/client';
 import { serverNow } from '../../api/clock';
 import { CancelJobDocument, DeleteJobDocument, RetryJobDocument, UpdateJobDocument } from '../../api/generated';
 import { printJson } from '../../api/json';
+import { mayChangeJobs } from '../../api/session';
 import { navigate } from '../../router';
 import { copy } from '../../ui/copy';
 import { Confirm } from '../../ui/dialog';
@@ -96,9 +97,11 @@ export function CopyAs({ job }: { job: Whole }) {
     <section class="panel" aria-label="Submit it again">
       <h2>Submit it again</h2>
       <div class="buttons">
-        <a class="button" href={`/ui/submit?from=${job.id}`}>
-          In a form
-        </a>
+        {mayChangeJobs.value && (
+          <a class="button" href={`/ui/submit?from=${job.id}`}>
+            In a form
+          </a>
+        )}
         <button type="button" class="button" onClick={() => void copy(graphql(), 'GraphQL')}>
           Copy as GraphQL
         </button>

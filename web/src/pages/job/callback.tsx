@@ -1,14 +1,10 @@
-import type { CallbackStatus } from '../../api/generated';
-import { RedeliverCallbackDocument } from '../../api/generated';
 import { mutate } from '../../api/client';
+import { RedeliverCallbackDocument } from '../../api/generated';
 import { mayChangeJobs } from '../../api/session';
+import { CallbackFacts } from '../../ui/callback-facts';
 import { isTerminal } from '../../ui/status';
-import { Ago } from '../../ui/time';
 import { complain, say } from '../../ui/toast';
 import type { Live } from '.';
-
-const WORDS: Record<CallbackStatus, string> = { WAITING: 'Waits', DELIVERED: 'Delivered', FAILED: 'Given up' };
-const TONES: Record<CallbackStatus, string> = { WAITING: 'pending', DELIVERED: 'done', FAILED: 'error' };
 
 interface Properties {
   job: Live;
@@ -25,30 +21,7 @@ export function CallbackState({ job, callback, seen }: Properties) {
   };
   return (
     <>
-      <dl class="facts">
-        <dt>State</dt>
-        <dd class={`status-${TONES[callback.status]}`}>
-          {callback.status === 'WAITING' && !isTerminal(job.status) ? 'Waits for the end' : WORDS[callback.status]}
-        </dd>
-        <dt>To</dt>
-        <dd class="mono">{callback.url}</dd>
-        <dt>Attempts</dt>
-        <dd>{callback.attempts}</dd>
-        {callback.lastError && (
-          <>
-            <dt>Last error</dt>
-            <dd>{callback.lastError}</dd>
-          </>
-        )}
-        {callback.deliveredAt && (
-          <>
-            <dt>Delivered</dt>
-            <dd>
-              <Ago at={callback.deliveredAt} />
-            </dd>
-          </>
-        )}
-      </dl>
+      <CallbackFacts callback={callback} ended={isTerminal(job.status)} />
       {mayChangeJobs.value && isTerminal(job.status) && (
         <button type="button" class="button" onClick={() => void again()}>
           Send it again

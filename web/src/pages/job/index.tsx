@@ -2,24 +2,25 @@
 //
 // What is live (status, progress, attempts) comes by the subscription, and only ever replaces what is older. What is
 // large (payload, result) is read once, and again at the end. The end completes the stream; a failed or cancelled job may
-// be retried by somebody else, so its version is asked for now and then.
+// be retried by somebody else, so its version is asked for now and then. So is what a job waits for, as that may change
+// without the job: its queue is paused, what it depends on fails.
 
 import { useSignal } from '@preact/signals';
-import type { ComponentChildren } from 'preact';
 import { useEffect } from 'preact/hooks';
 import {
   type JobLiveFragment,
   type JobQuery,
   JobDocument,
+  JobStateDocument,
   JobUpdatedDocument,
-  JobVersionDocument,
 } from '../../api/generated';
 import { useQuery, useSubscription } from '../../api/hooks';
 import { mayChangeJobs } from '../../api/session';
 import { JsonView } from '../../ui/json-view';
+import { Panel } from '../../ui/panel';
 import { Progress } from '../../ui/progress';
 import { Empty, Failed, Loading } from '../../ui/states';
-import { Status, isRetryable, isTerminal } from '../../ui/status';
+import { Status, isTerminal } from '../../ui/status';
 import { Ago } from '../../ui/time';
 import { Actions, CopyAs } from './actions';
 import { Attempts } from './attempts';
@@ -32,7 +33,7 @@ import { Waiting } from './waiting';
 export type Live = JobLiveFragment;
 export type Whole = NonNullable<JobQuery['job']>;
 
-const RETRIED_ELSEWHERE_MS = 5_000;
+const LOOK_AGAIN_MS = 5_000;
 
 export function JobPage({ id }: { id: string }) {
   const reading = useQuery(JobDocument, { id }, { keep: true });
@@ -53,11 +54,11 @@ export function JobPage({ id }: { id: string }) {
   const ended = job !== null && isTerminal(job.status);
   useSubscription(JobUpdatedDocument, job && !ended ? { id } : null, ({ jobUpdated }) => seen(jobUpdated));
 
-  const mayReturn = job !== null && isRetryable(job.status);
-  const version = useQuery(JobVersionDocument, mayReturn ? { id } : null, { everyMs: RETRIED_ELSEWHERE_MS }).data?.job?.version;
+  const silent = job !== null && job.status !== 'RUNNING' && job.status !== 'DONE';
+  const told = useQuery(JobStateDocument, silent ? { id } : null, { keep: true, everyMs: silent ? LOOK_AGAIN_MS : 0 }).data?.job;
   useEffect(() => {
-    if (version !== undefined && job && version > job.version) reading.reload();
-  }, [version]);
+    if (told && job && told.version > job.version) reading.reload();
+  }, [told?.version]);
 
   useEffect(() => {
     if (job) document.title = `${job.displayName} · jobql`;
@@ -74,7 +75,7 @@ export function JobPage({ id }: { id: string }) {
     <section class="page job" aria-labelledby="title">
       <Head job={job} whole={whole} seen={seen} />
       {reading.data && !whole && <p class="warning">This job has been deleted meanwhile.</p>}
-      <Waiting job={job} />
+      <Waiting job={told?.version === job.version ? { ...job, waitReason: told.waitReason } : job} />
       {job.status === 'RUNNING' && <Running job={job} />}
       {job.error && <Failure job={job} details={complete?.error?.details} />}
       <div class="job-columns">
@@ -95,7 +96,7 @@ export function JobPage({ id }: { id: string }) {
           <Panel title="Facts">
             <Facts job={job} />
           </Panel>
-          <Dependencies id={id} />
+          <Dependencies id={id} version={job.version} />
           {job.callback && (
             <Panel title="Callback">
               <CallbackState job={job} callback={job.callback} seen={seen} />
@@ -104,15 +105,6 @@ export function JobPage({ id }: { id: string }) {
           {whole && <CopyAs job={whole} />}
         </aside>
       </div>
-    </section>
-  );
-}
-
-export function Panel({ title, children }: { title: string; children: ComponentChildren }) {
-  return (
-    <section class="panel" aria-label={title}>
-      <h2>{title}</h2>
-      {children}
     </section>
   );
 }

@@ -10,6 +10,8 @@ export interface Filter {
   kind: string[];
   queue: string[];
   client: string;
+  /** The id of one. */
+  workflow: string;
   /** At most one of both; cursors of this very filter. */
   after: string;
   before: string;
@@ -25,6 +27,7 @@ export function readFilter(search: string): Filter {
     kind: list('kind'),
     queue: list('queue'),
     client: parameters.get('client') ?? '',
+    workflow: parameters.get('workflow') ?? '',
     after,
     before: after ? '' : (parameters.get('before') ?? ''),
   };
@@ -36,6 +39,7 @@ export function filterUrl(filter: Filter): string {
   if (filter.kind.length > 0) parameters.set('kind', filter.kind.join(','));
   if (filter.queue.length > 0) parameters.set('queue', filter.queue.join(','));
   if (filter.client) parameters.set('client', filter.client);
+  if (filter.workflow) parameters.set('workflow', filter.workflow);
   if (filter.after) parameters.set('after', filter.after);
   if (filter.before) parameters.set('before', filter.before);
   const query = parameters.toString().replaceAll('%2C', ',');
@@ -43,7 +47,7 @@ export function filterUrl(filter: Filter): string {
 }
 
 export function isFiltered(filter: Filter): boolean {
-  return filter.status.length > 0 || filter.kind.length > 0 || filter.queue.length > 0 || filter.client !== '';
+  return filter.status.length + filter.kind.length + filter.queue.length > 0 || filter.client !== '' || filter.workflow !== '';
 }
 
 /** An empty list would match nothing; none does not filter. */
@@ -58,7 +62,12 @@ export function listVariables(filter: Filter): JobsQueryVariables {
 
 /** Without the status: a row that is shown is told of when it leaves the status that it was found by. */
 export function watchVariables(filter: Filter) {
-  return { clientId: filter.client || null, kind: some(filter.kind), queue: some(filter.queue) };
+  return {
+    clientId: filter.client || null,
+    kind: some(filter.kind),
+    queue: some(filter.queue),
+    workflowId: filter.workflow || null,
+  };
 }
 
 /** All jobs that match, on every page, and that were there at this time. */

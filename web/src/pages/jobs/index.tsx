@@ -170,9 +170,11 @@ function Nothing({ filtered, clear }: { filtered: boolean; clear: () => void }) 
   return (
     <Empty title="No jobs yet">
       <p>They show here as soon as somebody submits one.</p>
-      <a class="button button-primary" href="/ui/submit">
-        Submit a job
-      </a>
+      {mayChangeJobs.value && (
+        <a class="button button-primary" href="/ui/submit">
+          Submit a job
+        </a>
+      )}
     </Empty>
   );
 }

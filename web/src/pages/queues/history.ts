@@ -1,5 +1,4 @@
-// What the server has sampled, as series of a chart: one value a bucket, 0 where nothing was active, and none where
-// nothing is known yet.
+// What the server has sampled, as series of a chart: one value a bucket, 0 where nothing was active.
 
 import type { LoadsQuery } from '../../api/generated';
 
@@ -31,7 +30,19 @@ export function bounds(span: Span, now: number): { from: number; to: number } {
   return { from: to - span.seconds, to };
 }
 
-export function history(data: LoadsQuery | null, span: Span, range: { from: number; to: number }, kinds: ReadonlySet<string>): History {
+interface Present {
+  pending: number;
+  running: number;
+}
+
+/** The last bucket is not over: what is there now belongs to it, sampled or not. */
+export function history(
+  data: LoadsQuery | null,
+  span: Span,
+  range: { from: number; to: number },
+  kinds: ReadonlySet<string>,
+  present: Present,
+): History {
   const size = Math.round((range.to - range.from) / span.bucketSeconds);
   const zeros = () => new Array<number>(size).fill(0);
   const result: History = {
@@ -53,5 +64,7 @@ export function history(data: LoadsQuery | null, span: Span, range: { from: numb
   for (const sample of data?.jobThroughput ?? []) {
     if (kinds.has(sample.kind)) add(result.done, sample.at, (sample.attempts * 60) / span.bucketSeconds);
   }
+  result.pending[size - 1] = Math.max(result.pending[size - 1] ?? 0, present.pending);
+  result.running[size - 1] = Math.max(result.running[size - 1] ?? 0, present.running);
   return result;
 }

@@ -1,8 +1,8 @@
 import { useMemo } from 'preact/hooks';
-import type { JobStatus, LoadsQuery } from '../../api/generated';
+import type { LoadsQuery } from '../../api/generated';
 import { Chart } from '../../ui/chart';
+import { StatusCounts, byStatus } from '../../ui/counts';
 import { grouped } from '../../ui/number';
-import { STATUSES, StatusIcon, WORDS } from '../../ui/status';
 import { Ago } from '../../ui/time';
 import type { Queue } from '.';
 import { type Span, history } from './history';
@@ -20,8 +20,9 @@ interface Properties {
 }
 
 export function QueueCard({ queue, kinds, loads, span, range, seen }: Properties) {
+  const { pending, running } = queue.counts;
   const own = useMemo(() => new Set([...kinds, ...queue.byKind.map(({ kind }) => kind)]), [kinds.join(), queue.byKind]);
-  const past = useMemo(() => history(loads, span, range, own), [loads, span, range, own]);
+  const past = useMemo(() => history(loads, span, range, own, { pending, running }), [loads, span, range, own, pending, running]);
   const load = useMemo(
     () => [
       { label: 'Pending', colour: 2 as const, values: past.pending },
@@ -30,7 +31,6 @@ export function QueueCard({ queue, kinds, loads, span, range, seen }: Properties
     [past],
   );
   const done = useMemo(() => [{ label: 'Ended a minute', colour: 3 as const, values: past.done }], [past]);
-  const { pending, running } = queue.counts;
   return (
     <section class="panel queue" aria-label={`Queue ${queue.name}`} data-queue={queue.name}>
       <div class="queue-head">
@@ -50,11 +50,10 @@ export function QueueCard({ queue, kinds, loads, span, range, seen }: Properties
           {pending === 1 ? 'A job waits' : `${grouped(pending)} jobs wait`}, and no live worker serves this queue.
         </p>
       )}
-      <dl class="counts">
-        {STATUSES.map((status) => (
-          <Count key={status} status={status} value={queue.counts[countName(status)]} queue={queue.name} />
-        ))}
-      </dl>
+      <StatusCounts
+        counts={byStatus(queue.counts)}
+        href={(status) => `/ui/jobs?queue=${encodeURIComponent(queue.name)}&status=${status.toLowerCase()}`}
+      />
       <p class="muted queue-oldest">
         {queue.oldestPendingAt ? (
           <>
@@ -77,29 +76,5 @@ export function QueueCard({ queue, kinds, loads, span, range, seen }: Properties
       </div>
       {pending > 0 && <Upcoming name={queue.name} />}
     </section>
-  );
-}
-
-type CountName = keyof Queue['counts'];
-
-function countName(status: JobStatus): CountName {
-  return status.toLowerCase() as CountName;
-}
-
-function Count({ status, value, queue }: { status: JobStatus; value: number; queue: string }) {
-  return (
-    <div class={value === 0 ? 'count count-zero' : 'count'}>
-      <dt>
-        <StatusIcon status={status} />
-        {WORDS[status]}
-      </dt>
-      <dd class="tabular">
-        {value === 0 ? (
-          '0'
-        ) : (
-          <a href={`/ui/jobs?queue=${encodeURIComponent(queue)}&status=${status.toLowerCase()}`}>{grouped(value)}</a>
-        )}
-      </dd>
-    </div>
   );
 }

@@ -2,6 +2,7 @@ import { useId } from 'preact/hooks';
 import type { KindsQuery, SubmitJobInput } from '../../api/generated';
 import type { Problem } from '../../api/problem';
 import { isOperator } from '../../api/session';
+import { DependsOn, idsIn } from './depends-on';
 import { Labelled } from './payload-form';
 
 type Kind = KindsQuery['jobKinds'][number];
@@ -12,7 +13,7 @@ export type Options = Partial<Record<keyof typeof SPECS, string>>;
 interface Spec {
   title: string;
   hint?: string;
-  type?: 'number' | 'datetime-local' | 'url';
+  type?: 'number' | 'datetime-local' | 'url' | 'ids';
   usual?: (kind: Kind) => string;
   operators?: boolean;
 }
@@ -24,6 +25,7 @@ const SPECS = {
   priority: { title: 'Priority', hint: 'Lower runs first.', type: 'number', usual: (kind) => String(kind.priority) },
   runAt: { title: 'Not before', type: 'datetime-local' },
   startBefore: { title: 'Give up unless started by', type: 'datetime-local' },
+  dependsOn: { title: 'Only after these jobs', hint: 'It waits until all of them are done.', type: 'ids' },
   maxAttempts: { title: 'Attempts', type: 'number', usual: (kind) => String(kind.maxAttempts) },
   timeoutSeconds: { title: 'Seconds an attempt may take', type: 'number', usual: (kind) => String(kind.timeoutSeconds) },
   callbackUrl: { title: 'Callback', hint: 'Where the end is told, by POST.', type: 'url' },
@@ -41,6 +43,7 @@ export function optionInputs(options: Options): Partial<SubmitJobInput> {
     const { type } = SPECS[name] as Spec;
     if (type === 'number') inputs[name] = Number(text);
     else if (type === 'datetime-local') inputs[name] = new Date(text).toISOString();
+    else if (type === 'ids') inputs[name] = idsIn(text);
     else inputs[name] = text;
   }
   return inputs;
@@ -73,7 +76,8 @@ export function OptionFields({ kind, options, problem, change }: Properties) {
 
 export function isAt(problem: Problem | null, name: string): boolean {
   if (problem?.code === 'CALLBACK_URL_REFUSED') return name === 'callbackUrl';
-  return problem?.field === `input.${name}` || problem?.field === name;
+  const field = problem?.field?.replace(/\[\d+\]$/, '');
+  return field === `input.${name}` || field === name;
 }
 
 interface FieldProperties {
@@ -88,16 +92,21 @@ interface FieldProperties {
 function OptionField({ spec, kind, value, problem, set }: FieldProperties) {
   const id = useId();
   const wrong = problem ? [{ pointer: '', message: problem.message }] : [];
-  const common = {
+  const described = {
     id,
     'aria-invalid': wrong.length > 0,
     'aria-describedby': [spec.hint ? `${id}-hint` : '', wrong.length > 0 ? `${id}-problem` : ''].join(' ').trim() || undefined,
+  };
+  const common = {
+    ...described,
     value,
     onInput: (event: { currentTarget: HTMLInputElement }) => set(event.currentTarget.value),
   };
   return (
     <Labelled id={id} field={{ title: spec.title, description: spec.hint ?? null, required: false }} wrong={wrong}>
-      {spec.type === 'datetime-local' ? (
+      {spec.type === 'ids' ? (
+        <DependsOn common={described} value={value} set={set} />
+      ) : spec.type === 'datetime-local' ? (
         <input {...common} type="datetime-local" step={1} />
       ) : (
         <input {...common} inputMode={spec.type === 'number' ? 'numeric' : spec.type} placeholder={spec.usual?.(kind)} />

@@ -3,6 +3,8 @@ import { useEffect, useId } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import { parseJson, printJson } from '../../api/json';
 import type { Misfit } from '../../api/problem';
+import { grouped } from '../../ui/number';
+import { complain } from '../../ui/toast';
 import { type Field, valueAt, withValue } from './schema';
 
 interface Properties {
@@ -127,6 +129,8 @@ function Control({ field, common, value, set }: ControlProperties) {
           }}
         />
       );
+    case 'file':
+      return <FileControl common={common} media={field.media} bytes={typeof value === 'string' ? decodedLength(value) : 0} set={set} />;
     case 'text':
       return field.long ? (
         <Draft common={common} value={typeof value === 'string' ? value : ''} rows={6} set={(text) => set(text === '' ? undefined : text)} />
@@ -170,6 +174,28 @@ function Draft(properties: { common: Record<string, unknown>; value: string; row
         set(text.value);
       }}
     />
+  );
+}
+
+function decodedLength(base64: string): number {
+  return Math.floor((base64.replace(/=+$/, '').length * 3) / 4);
+}
+
+/** A file of this computer, sent as base64. */
+function FileControl(properties: { common: Record<string, unknown>; media: string | null; bytes: number; set: (value: unknown) => void }) {
+  const { common, media, bytes, set } = properties;
+  const choose = (file: File | undefined) => {
+    if (!file) return set(undefined);
+    const reader = new FileReader();
+    reader.onload = () => set(String(reader.result).replace(/^[^,]*,/, ''));
+    reader.onerror = () => complain(`${file.name} cannot be read.`);
+    reader.readAsDataURL(file);
+  };
+  return (
+    <>
+      <input {...common} type="file" accept={media ?? undefined} onChange={(event) => choose(event.currentTarget.files?.[0])} />
+      {bytes > 0 && <p class="muted hint">{grouped(bytes)} bytes are chosen.</p>}
+    </>
   );
 }
 

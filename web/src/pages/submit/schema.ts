@@ -14,6 +14,8 @@ export interface FieldBase {
 export type Field = FieldBase &
   (
     | { type: 'text'; long: boolean }
+    /** Its bytes, in base64. */
+    | { type: 'file'; media: string | null }
     | { type: 'choice'; options: unknown[] }
     | { type: 'number'; minimum: number | null; maximum: number | null }
     | { type: 'truth' }
@@ -51,6 +53,7 @@ function field(base: FieldBase, schema: Schema, depth: number): Field {
   if (Array.isArray(schema.enum)) return { ...base, type: 'choice', options: schema.enum };
   switch (schema.type) {
     case 'string':
+      if (schema.contentEncoding === 'base64') return { ...base, type: 'file', media: text(schema.contentMediaType) };
       return { ...base, type: 'text', long: schema.format === 'multiline' || (number(schema.maxLength) ?? 0) > LONG_TEXT };
     case 'integer':
     case 'number':
