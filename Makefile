@@ -6,7 +6,7 @@ APT_GET ?= apt-get
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz conformance web web-check browser screenshots bench bench-smoke check fmt lint deny packages
+.PHONY: help run test storm fuzz conformance web web-check browser screenshots bench bench-smoke check fmt lint deny packages
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ run: packages ## Build jobql and serve with jobql.toml; Ctrl-C ends it
 test: packages ## Everything that must hold before a change goes in
 	$(MAKE) fmt lint
 	RUST_TEST_THREADS=6 $(CARGO) test --workspace --locked
+	$(MAKE) storm
 	$(MAKE) web-check
 	$(MAKE) conformance
 	$(MAKE) browser
@@ -27,6 +28,10 @@ test: packages ## Everything that must hold before a change goes in
 	else \
 	  echo "cargo-deny is not installed: licences and sources are not checked"; \
 	fi
+
+# Alone, as it looks at memory and at times. STORM_BINARY names another jobql than the debug build.
+storm: packages ## A hostile load, and what a normal client notices of it
+	$(if $(STORM_BINARY),STORM_BINARY=$(abspath $(STORM_BINARY))) $(CARGO) test --locked --test it -- --ignored --nocapture storm::
 
 FUZZ_SECONDS ?= 60
 fuzz: packages ## The fuzz targets, FUZZ_SECONDS (60) each, two at a time

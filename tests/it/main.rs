@@ -43,6 +43,7 @@ mod queues;
 mod races;
 mod refusals;
 mod sharing;
+mod storm;
 mod stranded;
 mod submitting;
 mod tenants;
