@@ -182,8 +182,8 @@ async fn count_claims(db: &TestDb) {
 }
 
 #[tokio::test]
-async fn many_that_wait_are_served_in_turn_and_do_not_stampede() {
-    const WAITING: usize = 100;
+async fn many_that_wait_hold_no_connection_are_served_in_turn_and_do_not_stampede() {
+    const WAITING: usize = 500;
     let db = TestDb::new().await;
     let server = serve(&db.url()).await;
     let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
@@ -199,6 +199,18 @@ async fn many_that_wait_are_served_in_turn_and_do_not_stampede() {
         }
     }
     until_registered(&server, WAITING).await;
+    // The one claim a second of the poll aside, no session does anything or stands in a transaction.
+    eventually("no session is in use", SOON, async || {
+        let busy: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()",
+        )
+        .fetch_one(db.pool())
+        .await
+        .expect("sessions");
+        (busy == 0).then_some(())
+    })
+    .await;
     count_claims(&db).await;
     let mut order = Vec::new();
     for _ in 0..10 {
