@@ -107,7 +107,8 @@ def drain(run):
 def whole(run):
     """Submitted over HTTP, run, and the result received over one of many sockets."""
     sizes = run.sizes
-    arguments = ["--rate", sizes.whole_rate, "--sockets", sizes.sockets, "--seconds", sizes.whole_seconds]
+    # Each client sends over a connection of its own, as far as the generator can hold them.
+    arguments = ["--rate", sizes.whole_rate, "--sockets", sizes.sockets, "--seconds", sizes.whole_seconds, "--connections", 256]
     with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder)) as server:
         time.sleep(2)
         at_rest = server.resident_mb()
@@ -150,6 +151,27 @@ def reads(run):
     in_turn(run, [of_ours, *of_postgraphile(run, "page", rows, request)])
 
 
+def history(run):
+    """A database with millions of finished jobs, made once and copied for each round."""
+    name = "history"
+    if run.postgres.psql("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'").stdout.strip():
+        return name
+    run.say("claim: writing a history …")
+    run.postgres.psql("postgres", f"CREATE DATABASE {name}")
+    with run.running(Jobql(run.jobql, run.postgres, name, run.folder)) as server:
+        server.bench("drain", "--count", 100)
+    # Written without triggers, as it would take an hour otherwise.
+    run.postgres.psql(name, f"""
+        SET session_replication_role = replica;
+        INSERT INTO job (id, client_id, request_id, kind, queue, display_name, status, version, priority, level, payload,
+                         result, attempt, max_attempts, lease_epoch, timeout_seconds, worker_id, started_at, finished_at)
+        SELECT (lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'history', n::text, 'echo',
+               'default', 'echo', 'DONE', 3, 100, 100, '{{}}', '{{}}', 1, 5, 1, 300, gen_random_uuid(), now(), now()
+        FROM generate_series(1, {run.sizes.finished}) AS n""")
+    run.postgres.psql(name, "VACUUM ANALYZE job")
+    return name
+
+
 @scenario
 def claim(run):
     """Drains at a million pending, behind millions of finished rows, and while a snapshot is held open."""
@@ -157,19 +179,7 @@ def claim(run):
     first = min(sizes.drain, sizes.pending)
     of_jobql(run, "claim_empty", "drain", "--count", sizes.drain)()
     of_jobql(run, "claim_pending", "drain", "--count", sizes.pending, "--first", first)()
-    with run.postgres.database(fresh()) as database:
-        with run.running(Jobql(run.jobql, run.postgres, database, run.folder)) as server:
-            server.bench("drain", "--count", 100)
-        # What a history looks like, written without triggers, as it would take an hour otherwise.
-        run.postgres.psql(database, f"""
-            SET session_replication_role = replica;
-            INSERT INTO job (id, client_id, request_id, kind, queue, display_name, status, version, priority, level, payload,
-                             result, attempt, max_attempts, lease_epoch, timeout_seconds, worker_id, started_at, finished_at)
-            SELECT (lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'history', n::text, 'echo',
-                   'default', 'echo', 'DONE', 3, 100, 100, '{{}}', '{{}}', 1, 5, 1, 300, gen_random_uuid(), now(), now()
-            FROM generate_series(1, {sizes.finished}) AS n""")
-        run.postgres.psql(database, "VACUUM ANALYZE job")
-        run.postgres.psql("postgres", "CHECKPOINT")
+    with run.postgres.database(fresh(), template=history(run)) as database:
         with run.running(Jobql(run.jobql, run.postgres, database, run.folder)) as server:
             run.note("claim_finished", JOBQL, lambda: server.bench("drain", "--count", sizes.drain))
     with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder)) as server:

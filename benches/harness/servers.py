@@ -113,9 +113,9 @@ class Postgres:
         return f"postgres://{self.role}@localhost/{database}?host={self.folder}"
 
     @contextlib.contextmanager
-    def database(self, name):
+    def database(self, name, template="template1"):
         """A fresh database, gone afterwards. What was written before is flushed first, so that nobody pays for others."""
-        self.psql("postgres", f"CREATE DATABASE {name}")
+        self.psql("postgres", f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         self.psql("postgres", "CHECKPOINT")
         try:
             yield name

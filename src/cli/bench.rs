@@ -18,6 +18,7 @@ mod drain;
 mod fanout;
 mod idle;
 mod reads;
+mod stream;
 mod submits;
 mod whole;
 
@@ -122,7 +123,7 @@ enum Scenario {
         #[arg(long, default_value_t = 500)]
         changes: usize,
     },
-    /// Sockets that all watch one client whose jobs change at a rate
+    /// Sockets that all watch one client whose jobs are submitted and run
     Stream {
         /// WebSockets
         #[arg(long, default_value_t = 100)]
@@ -174,7 +175,7 @@ fn measure(scenario: Scenario, options: &Options) -> anyhow::Result<Figures> {
             Scenario::Whole { rate, sockets } => whole::whole(&target, options, rate, sockets).await,
             Scenario::Idle { count } => idle::idle(&target, options, count).await,
             Scenario::Fanout { sockets, changes } => fanout::fanout(&target, options, sockets, changes).await,
-            Scenario::Stream { sockets, rate } => fanout::stream(&target, options, sockets, rate).await,
+            Scenario::Stream { sockets, rate } => stream::stream(&target, options, sockets, rate).await,
             Scenario::Position { load } => reads::position(&target, options, load).await,
             Scenario::Page { load } => reads::page(&target, options, load).await,
         }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::error_codes::RequestState;
+use super::job::PLAIN;
 use super::loaders::Loaders;
 use super::subscribing::{Event, EventSchema, root};
 use crate::job::viewer::Viewer;
@@ -30,33 +31,6 @@ const KEPT_BYTES: usize = 256 << 10;
 const LARGEST_KEPT: usize = 16 << 10;
 /// Recipes below which nobody looks for ones that are not used any more.
 const FIRST_SWEEP: usize = 64;
-
-/// Fields of a job that are the same whenever they are read of the same version.
-const PLAIN: [&str; 23] = [
-    "__typename",
-    "id",
-    "handle",
-    "clientId",
-    "requestId",
-    "kind",
-    "queue",
-    "displayName",
-    "status",
-    "version",
-    "priority",
-    "payload",
-    "result",
-    "error",
-    "progress",
-    "attempt",
-    "maxAttempts",
-    "createdAt",
-    "runAt",
-    "startedAt",
-    "finishedAt",
-    "cancelRequestedAt",
-    "startBefore",
-];
 
 /// See the module.
 pub(super) struct Recipe {

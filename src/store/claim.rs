@@ -127,22 +127,19 @@ const ROOM: &str = "room AS (
            END AS jobs
 )";
 
-/// The statement that claims what `ready` gives.
+/// The statement that claims what `ready` gives. `|| ''`: see [`DONE_SQL`](super::finish::DONE_SQL).
 fn claim_of(ready: &str) -> String {
     format!(
         "{ready}, chosen AS (
-             SELECT id FROM (
-                 SELECT id, losses, row_number() OVER (PARTITION BY losses > 0 ORDER BY level, turn) AS suspects
-                 FROM ready
-             ) AS numbered
-             WHERE losses = 0 OR suspects = 1
+             SELECT id FROM ready
+             WHERE losses = 0 OR id = (SELECT id FROM ready WHERE losses > 0 ORDER BY level, turn LIMIT 1)
          )
          UPDATE job
          SET status = 'RUNNING', version = version + 1, attempt = attempt + 1, lease_epoch = lease_epoch + 1,
              worker_id = $1, started_at = now(),
              progress_fraction = NULL, progress_message = NULL, progress_at = NULL
          FROM chosen
-         WHERE job.id = chosen.id AND job.status = 'PENDING'
+         WHERE job.id = chosen.id AND job.status || '' = 'PENDING'
          RETURNING job.id, job.kind, job.queue, job.client_id, job.payload::text AS payload, job.attempt,
                    job.max_attempts, job.timeout_seconds, job.lease_epoch, job.losses, job.results_as IS NOT NULL AS has_results,
                    job.started_at, job.level, job.seq"

@@ -85,7 +85,6 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker, releaser: &Releaser) ->
         tasks,
         GroupSpec {
             operation: "finish",
-            writers: 2,
             weigh: |finish: &Finish| match &finish.end {
                 AttemptEnd::Done(result) => weigh(result),
                 AttemptEnd::Failed { .. } | AttemptEnd::Released => 0,
@@ -229,12 +228,15 @@ impl OtherEnd {
     }
 }
 
-const DONE_SQL: &str = "
+/// Ends with a result. A test pins its plan, as the others' is the same: the jobs are found by their ids. `|| ''` keeps the
+/// planner from the index of running jobs. That is nearly empty in its statistics, and between two vacuums holds an entry
+/// for every job that ran: at 5,000 jobs a second an end was seen to read 6,000 of them.
+pub const DONE_SQL: &str = "
     UPDATE job
     SET status = 'DONE', version = version + 1, result = ended.result::jsonb, finished_at = now(),
         progress_fraction = CASE WHEN progress_at IS NULL THEN NULL ELSE 1 END
     FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS ended(id, epoch, result)
-    WHERE job.id = ended.id AND job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
+    WHERE job.id = ended.id AND job.status || '' = 'RUNNING' AND job.lease_epoch = ended.epoch
     RETURNING job.id, job.lease_epoch, job.has_dependents OR job.workflow_id IS NOT NULL AS is_noted";
 
 const OTHER_SQL: &str = "
@@ -246,7 +248,7 @@ const OTHER_SQL: &str = "
         SELECT job.id, job.attempt, job.max_attempts, job.cancel_requested_at, ended.outcome,
                ended.error::jsonb AS error, ended.retryable, ended.retry_seconds
         FROM job JOIN ended USING (id)
-        WHERE job.status = 'RUNNING' AND job.lease_epoch = ended.epoch
+        WHERE job.status || '' = 'RUNNING' AND job.lease_epoch = ended.epoch
         ORDER BY job.id
         FOR UPDATE OF job
     ), decided AS (

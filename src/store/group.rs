@@ -1,8 +1,11 @@
 //! Group commit: concurrent writes meet in a bounded channel and go to the database many in one statement.
 //!
-//! There is no timer. A writer takes all that is waiting, commits it, answers each caller, and takes what gathered
+//! There is no timer. The writer takes all that is waiting, commits it, answers each caller, and takes what gathered
 //! meanwhile; an idle server adds no latency, a busy one fills its batches by itself. A caller is answered after
 //! the commit, never before, and may go away at any time: what was handed over is written.
+//!
+//! One writer for each operation: PostgreSQL commits transactions that notify one after the other anyway, and with two
+//! the batches are half as large, while a statement costs about 0.6 ms before its first row.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
@@ -66,8 +69,6 @@ impl<I, O> Clone for GroupWriter<I, O> {
 pub struct GroupSpec<I, C> {
     /// For errors: `submit`, `finish`.
     pub operation: &'static str,
-    /// Connections that write at the same time.
-    pub writers: usize,
     /// Bytes that a row brings along.
     pub weigh: fn(&I) -> usize,
     /// Commits a batch and answers for each row, in order.
@@ -75,33 +76,30 @@ pub struct GroupSpec<I, C> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
-    /// Starts the writers. They end when all senders are gone and the channel is empty.
+    /// Starts the writer. It ends when all senders are gone and the channel is empty.
     pub fn spawn<C, F>(pool: &PgPool, tasks: &TaskTracker, spec: GroupSpec<I, C>) -> GroupWriter<I, O>
     where
-        C: Fn(PgPool, Vec<I>) -> F + Clone + Send + 'static,
+        C: Fn(PgPool, Vec<I>) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        let (sender, receiver) = mpsc::channel(CAPACITY);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let (sender, mut receiver) = mpsc::channel(CAPACITY);
         let counts = Arc::<Counts>::default();
-        for _ in 0..spec.writers {
-            let (receiver, pool, commit) = (receiver.clone(), pool.clone(), spec.commit.clone());
-            let counts = counts.clone();
-            tasks.spawn(async move {
-                while let Some(batch) = next_batch(&receiver).await {
-                    for part in split_by_weight(batch, spec.weigh) {
-                        let (rows, answers): (Vec<I>, Vec<Answer<O>>) = part.into_iter().unzip();
-                        counts.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-                        counts.commits.fetch_add(1, Ordering::Relaxed);
-                        let outcomes = commit(pool.clone(), rows).await;
-                        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                            // The caller may have gone away; its row is written all the same.
-                            let _ = answer.send(outcome);
-                        }
+        let (pool, counted) = (pool.clone(), counts.clone());
+        tasks.spawn(async move {
+            let mut batch = Vec::new();
+            while receiver.recv_many(&mut batch, MAX_ROWS).await > 0 {
+                for part in split_by_weight(std::mem::take(&mut batch), spec.weigh) {
+                    let (rows, answers): (Vec<I>, Vec<Answer<O>>) = part.into_iter().unzip();
+                    counted.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                    counted.commits.fetch_add(1, Ordering::Relaxed);
+                    let outcomes = (spec.commit)(pool.clone(), rows).await;
+                    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                        // The caller may have gone away; its row is written all the same.
+                        let _ = answer.send(outcome);
                     }
                 }
-            });
-        }
+            }
+        });
         GroupWriter { operation: spec.operation, sender, counts }
     }
 
@@ -126,14 +124,6 @@ impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
         self.sender.send_timeout((row, answer), FULL_TIMEOUT).await.map_err(|_| unavailable())?;
         outcome.await.unwrap_or(Err(Error::UnknownOutcome { operation: self.operation }))
     }
-}
-
-/// All that is waiting, at least one row; none when the senders are gone. The lock is held while waiting, so
-/// writers take turns, and given back before the commit.
-async fn next_batch<W>(receiver: &Mutex<mpsc::Receiver<W>>) -> Option<Vec<W>> {
-    let mut batch = Vec::new();
-    let taken = receiver.lock().await.recv_many(&mut batch, MAX_ROWS).await;
-    (taken > 0).then_some(batch)
 }
 
 fn split_by_weight<I, A>(batch: Vec<(I, A)>, weigh: fn(&I) -> usize) -> Vec<Vec<(I, A)>> {

@@ -112,7 +112,6 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<LogBatch
         tasks,
         GroupSpec {
             operation: "append logs",
-            writers: 1,
             weigh: |batch: &LogBatch| batch.lines.iter().map(|line| line.text.len() + 64).sum(),
             commit: |pool, batches| async move { commit_batches(&pool, batches).await },
         },
@@ -151,7 +150,7 @@ async fn write(pool: &PgPool, batches: &[LogBatch]) -> sqlx::Result<HashSet<Leas
              SELECT job.id, job.lease_epoch
              FROM job JOIN (SELECT DISTINCT job_id, epoch FROM said) AS named
                  ON job.id = named.job_id AND job.lease_epoch = named.epoch
-             WHERE job.status = 'RUNNING'
+             WHERE job.status || '' = 'RUNNING'
              ORDER BY job.id
              FOR SHARE OF job
          ), noted AS (

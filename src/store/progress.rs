@@ -38,7 +38,6 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<Progress
         tasks,
         GroupSpec {
             operation: "report progress",
-            writers: 1,
             weigh: |progress: &Progress| progress.message.as_ref().map_or(0, String::len),
             commit: |pool, batch| async move { commit_batch(&pool, batch).await },
         },
@@ -56,7 +55,7 @@ async fn commit_batch(pool: &PgPool, batch: Vec<Progress>) -> Vec<Result<()>> {
          SET version = version + 1, progress_fraction = COALESCE(said.fraction, progress_fraction),
              progress_message = COALESCE(said.message, progress_message), progress_at = now()
          FROM unnest($1::uuid[], $2::integer[], $3::float8[], $4::text[]) AS said(id, epoch, fraction, message)
-         WHERE job.id = said.id AND job.status = 'RUNNING' AND job.lease_epoch = said.epoch
+         WHERE job.id = said.id AND job.status || '' = 'RUNNING' AND job.lease_epoch = said.epoch
          RETURNING job.id, job.lease_epoch",
     )
     .bind(latest.iter().map(|progress| progress.lease.job_id).collect::<Vec<Uuid>>())

@@ -7,6 +7,7 @@ use entity::queue::ClaimOrder;
 use futures_util::future::join_all;
 use jobql::job::submission::Submission;
 use jobql::store::claim::{ClaimRequest, LIFO_CLAIM_SQL, PLAIN_CLAIM_SQL};
+use jobql::store::finish::DONE_SQL;
 use jobql::store::queue::{QueueChange, Turn, UpcomingRequest};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -156,9 +157,8 @@ fn part<'a>(plan: &'a str, head: &str) -> Vec<&'a str> {
     part
 }
 
-#[tokio::test]
-async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
-    let db = TestDb::new().await;
+/// 100,000 jobs that wait, and statistics of them.
+async fn backlog(db: &TestDb) {
     sqlx::query(
         "INSERT INTO job (id, client_id, request_id, kind, queue, display_name, status, priority, level, payload,
                           max_attempts, timeout_seconds, finished_at)
@@ -171,6 +171,12 @@ async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
     .await
     .expect("a backlog");
     sqlx::query("ANALYZE job").execute(db.pool()).await.expect("analyze");
+}
+
+#[tokio::test]
+async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
+    let db = TestDb::new().await;
+    backlog(&db).await;
     let worker = db.worker(30).await;
     let lifo = claim_plan(&db, worker, 100, &LIFO_CLAIM_SQL).await;
     let of_the_backlog: Vec<&str> = part(&lifo, "  CTE ready");
@@ -183,6 +189,24 @@ async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
     assert!(of_the_backlog.iter().any(|line| line.contains("job_ready")), "{plan}");
     assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{plan}");
     assert!(!plan.contains("Seq Scan on job"), "{plan}");
+}
+
+#[tokio::test]
+async fn ends_are_found_by_id_and_not_among_all_that_ran_lately() {
+    let db = TestDb::new().await;
+    // What the statistics say of a queue that keeps up: nothing runs.
+    backlog(&db).await;
+    let ids: Vec<Uuid> = (0..100).map(|_| Uuid::now_v7()).collect();
+    let plan: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {DONE_SQL}")))
+            .bind(ids)
+            .bind(vec![1; 100])
+            .bind(vec!["1"; 100])
+            .fetch_all(db.pool())
+            .await
+            .expect("a plan");
+    let plan = plan.join("\n");
+    assert!(plan.contains("job_pkey") && !plan.contains("job_running"), "{plan}");
 }
 
 #[tokio::test]

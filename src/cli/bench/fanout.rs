@@ -1,4 +1,4 @@
-//! Fan-out: how soon sockets are told of changes, and what a socket costs in memory.
+//! Fan-out: how soon sockets that watch a job each are told of changes, and what a socket costs in memory.
 //!
 //! The jobs wait for a time that is far ahead, so that nothing changes them but the scenario. A change's time runs from
 //! before the mutation is sent, so it holds the whole mutation with its commit, and the answer's time is noted beside it.
@@ -26,21 +26,18 @@ const REST: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Jobs of one `submitJobs`.
 const BATCH: usize = 500;
-/// Priorities, which the changes count through.
-const PRIORITIES: u32 = 30_000;
+/// Priorities that there are.
+const PRIORITIES: usize = 32_767;
 
 const SUBMIT: &str = "mutation ($inputs: [SubmitJobInput!]!) { submitJobs(inputs: $inputs) { job { id } } }";
-const WATCH_JOB: &str = "subscription ($id: ID!) { jobUpdated(id: $id) { id version status priority } }";
-const WATCH_CLIENT: &str =
-    "subscription ($client: String!) { jobUpdated(clientId: $client) { id version status priority } }";
+const WATCH_JOB: &str = "subscription ($id: ID!) { jobUpdated(id: $id) { id version status } }";
 const UPDATE: &str =
     "mutation ($id: ID!, $priority: Int!) { updateJob(id: $id, priority: $priority) { version } }";
 const CANCEL: &str = "mutation ($client: String!) { cancelJobs(filter: {clientId: $client}) { changed } }";
 
-/// What a socket saw: its number, and the job's priority where it was not the first state.
+/// Which socket saw an event, and when.
 struct Seen {
     socket: usize,
-    priority: Option<u32>,
     at: Instant,
 }
 
@@ -73,7 +70,7 @@ pub(super) async fn fanout(
     for (change, (number, id)) in ids.iter().enumerate().cycle().take(changes).enumerate() {
         tokio::time::sleep(REST).await;
         let sent_at = Instant::now();
-        let variables = json!({ "id": id, "priority": 1 + change % PRIORITIES as usize });
+        let variables = json!({ "id": id, "priority": 1 + change % PRIORITIES });
         let answered = async {
             connection.ask(UPDATE, variables).await?;
             anyhow::Ok(sent_at.elapsed())
@@ -107,86 +104,6 @@ pub(super) async fn fanout(
     Ok(figures)
 }
 
-/// Many sockets on one client's stream.
-pub(super) async fn stream(
-    target: &Target,
-    options: &Options,
-    sockets: usize,
-    rate: u32,
-) -> anyhow::Result<Figures> {
-    let mut figures = Figures::of("stream");
-    let client = format!("bench-{}", uuid::Uuid::now_v7());
-    let mut connection = Connection::open(target).await?;
-    let ids = waiting_jobs(&mut connection, options, &client, rate.max(1) as usize).await?;
-    let (sender, mut seen) = mpsc::unbounded_channel();
-    let queries = vec![(WATCH_CLIENT, json!({ "client": client })); sockets];
-    let mut listening = listen(target, queries, &sender).await?;
-
-    let probe = Probe::start(target).await?;
-    let usage = Usage::begin(options);
-    let began_at = Instant::now();
-    let count = u32::try_from(options.seconds)? * rate;
-    let every = Duration::from_secs(1) / rate.max(1);
-    let changing =
-        tokio::spawn(change_all(target.clone(), options.connections, ids, (began_at, every, count)));
-    let (mut told, mut last_at) = (Vec::new(), began_at);
-    while told.len() < count as usize * sockets {
-        // A job that changes again before a slow socket has taken the event is told once: nothing more comes then.
-        let Ok(event) = next(&mut seen).await else { break };
-        let Some(priority) = event.priority else { continue };
-        // The changes count through the priorities, and a lap is longer than any delay that is looked for.
-        let since = event.at.saturating_duration_since(began_at);
-        let now = u32::try_from(since.as_nanos() / every.as_nanos().max(1)).unwrap_or(u32::MAX);
-        let lap = now.saturating_sub(priority.saturating_sub(1)) / PRIORITIES;
-        told.push(since.saturating_sub(every * (lap * PRIORITIES + priority.saturating_sub(1))));
-        last_at = event.at;
-        if changing.is_finished() && event.at.elapsed() > Duration::from_secs(2) {
-            break;
-        }
-    }
-    let answers = changing.await??;
-    usage.end(&mut figures);
-    figures.note(
-        "events_per_second",
-        told.len() as f64 / last_at.saturating_duration_since(began_at).as_secs_f64(),
-    );
-    figures.note("missing", (count as usize * sockets).saturating_sub(told.len()) as f64);
-    figures.note_times("answer", answers);
-    figures.note_times("told", told);
-    probe.end(&mut figures).await?;
-    listening.abort_all();
-    Ok(figures)
-}
-
-async fn change_all(
-    target: Target,
-    connections: usize,
-    ids: Vec<String>,
-    (began_at, every, count): (Instant, Duration, u32),
-) -> anyhow::Result<Vec<Duration>> {
-    let (ids, mut tasks) = (std::sync::Arc::new(ids), JoinSet::new());
-    for first in 0..u32::try_from(connections)? {
-        let mut connection = Connection::open(&target).await?;
-        let ids = ids.clone();
-        tasks.spawn(async move {
-            let mut times = Vec::new();
-            for change in (first..count).step_by(connections) {
-                let due = began_at + every * change;
-                tokio::time::sleep_until(due.into()).await;
-                let id = ids.get(change as usize % ids.len().max(1));
-                connection.ask(UPDATE, json!({ "id": id, "priority": 1 + change % PRIORITIES })).await?;
-                times.push(due.elapsed());
-            }
-            anyhow::Ok(times)
-        });
-    }
-    let mut times = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        times.append(&mut done??);
-    }
-    Ok(times)
-}
-
 async fn waiting_jobs(
     connection: &mut Connection,
     options: &Options,
@@ -194,7 +111,8 @@ async fn waiting_jobs(
     count: usize,
 ) -> anyhow::Result<Vec<String>> {
     let at = (chrono::Utc::now() + chrono::TimeDelta::days(1)).to_rfc3339();
-    let input = json!({ "kind": options.kind, "clientId": client, "runAt": at });
+    // Below all that the changes set: one to the priority that a job has is none, and nobody is told of it.
+    let input = json!({ "kind": options.kind, "clientId": client, "runAt": at, "priority": 0 });
     let mut ids = Vec::with_capacity(count);
     while ids.len() < count {
         let inputs = vec![input.clone(); BATCH.min(count - ids.len())];
@@ -214,21 +132,14 @@ async fn listen(
     let queries: Vec<_> = queries.into_iter().enumerate().collect();
     for some in queries.chunks(OPENING) {
         let opened = some.iter().map(|(number, (query, variables))| async move {
-            let mut socket = socket::subscribe(target, query, variables.clone()).await?;
-            if *query == WATCH_CLIENT {
-                socket::settle(&mut socket).await?;
-            }
+            let socket = socket::subscribe(target, query, variables.clone()).await?;
             anyhow::Ok((*number, socket::receiver(socket)))
         });
         for (number, mut socket) in futures_util::future::try_join_all(opened).await? {
             let seen = seen.clone();
             listening.spawn(async move {
-                while let Some(job) = socket::next_job(&mut socket).await? {
-                    let version = job.pointer("/version").and_then(Value::as_u64);
-                    let priority = job.pointer("/priority").and_then(Value::as_u64);
-                    let priority = priority.filter(|_| version != Some(1));
-                    let priority = priority.map(u32::try_from).transpose()?;
-                    seen.send(Seen { socket: number, priority, at: Instant::now() })?;
+                while socket::next_job(&mut socket).await?.is_some() {
+                    seen.send(Seen { socket: number, at: Instant::now() })?;
                 }
                 Ok(())
             });
