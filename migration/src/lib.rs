@@ -16,6 +16,7 @@ mod m20261122_000030_dependency;
 mod m20261122_000031_workflow;
 mod m20261122_000040_ledger;
 mod m20261122_000050_blocked;
+mod m20261122_000051_limited_queue;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000031_workflow::Migration),
             Box::new(m20261122_000040_ledger::Migration),
             Box::new(m20261122_000050_blocked::Migration),
+            Box::new(m20261122_000051_limited_queue::Migration),
         ]
     }
 }

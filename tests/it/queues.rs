@@ -130,6 +130,20 @@ async fn a_limit_that_is_lowered_below_what_runs_lets_nothing_in_until_it_fits()
     assert_eq!(db.claim(worker, 5).await.len(), 2);
 }
 
+#[tokio::test]
+async fn an_end_under_a_limit_lets_the_next_job_in_without_a_poll() {
+    let db = TestDb::new().await;
+    set(&db, limit(Some(1))).await;
+    let jobs = db.store.submit_all((0..60).map(|_| db.new_job(echo())).collect()).await.expect("submit");
+    let _server = Process::serve(&db.url(), &["--slots", "4"]).await;
+    // By polls alone, one a second, it would take a minute.
+    eventually("all are done", SOON, async || {
+        let last = db.job(jobs.last()?.job.id).await;
+        (last.status == JobStatus::Done).then_some(())
+    })
+    .await;
+}
+
 async fn queue(server: &Process, fields: &str) -> Value {
     let query = format!("{{ queue(name: \"default\") {{ {fields} }} }}");
     server.data(&query, json!({})).await["queue"].take()
