@@ -15,8 +15,6 @@ use super::embedded::Cluster;
 
 /// How long a borrower waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that has been idle for longer is asked whether it still answers before it is used.
-const TRUSTED_FOR: Duration = Duration::from_millis(500);
 /// How long a connection that comes back may take to answer.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing waits for borrowers.
@@ -115,16 +113,6 @@ fn lazy_pool(connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // One that was in use a moment ago answered then; asking it again would be a round trip for each statement.
-        .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(async move {
-                if used.idle_for < TRUSTED_FOR {
-                    return Ok(true);
-                }
-                Ok(connection.ping().await.is_ok())
-            })
-        })
         // A `begin()` future that is dropped in flight leaves the session inside a transaction without
         // sqlx knowing, and what the next borrower writes would be lost with it. A connection that does not answer, as
         // over a link that has gone silent, is closed.

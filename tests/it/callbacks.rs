@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,9 +12,11 @@ use axum::routing::post;
 use entity::JobStatus;
 use jobql::config::Callbacks;
 use jobql::job::callback::signed_headers;
+use jobql::job::failure::Failure;
 use jobql::job::submission::Submission;
 use jobql::maintenance::callbacks::Sender;
 use jobql::store::callback::{DeliveryOutcome, DeliveryStatus};
+use jobql::store::finish::{AttemptEnd, Finish};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -80,6 +83,28 @@ async fn cancelled(db: &TestDb, url: &str) -> Uuid {
     let id = db.submit(Submission { callback_url: Some(url.to_owned()), ..echo() }).await.id;
     db.store.cancel_job(&ANYONE, id).await.expect("cancel");
     id
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_tell_before_the_end() {
+    let db = TestDb::new().await;
+    let with_callback = Submission { callback_url: Some("http://127.0.0.1/hook".to_owned()), ..echo() };
+    let id = db.submit(with_callback).await.id;
+    let worker = db.worker(30).await;
+    let deliveries = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM callback_delivery WHERE job_id = $1").bind(id);
+        count.fetch_one(db.pool()).await.expect("a count")
+    };
+    for end in
+        [AttemptEnd::Released, AttemptEnd::failed(Failure::retryable("BUSY", "not now"), Duration::ZERO)]
+    {
+        let lease = db.claim(worker, 1).await[0].lease;
+        assert_eq!(deliveries().await, 0, "it runs");
+        db.store.finish_if_leased(Finish { lease, end }).await.expect("end of the attempt");
+        assert_eq!(deliveries().await, 0, "it waits again");
+    }
+    db.store.cancel_job(&ANYONE, id).await.expect("cancel");
+    assert_eq!(deliveries().await, 1);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use entity::job_log::LogStream;
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::worker::job_log::JobLog;
@@ -61,17 +62,19 @@ struct Lines(Vec<u8>);
 
 impl Lines {
     fn take(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, ends) = match part.split_last() {
-                Some((b'\n', text)) => (text, true),
-                _ => (part, false),
-            };
-            let room = LINE_BYTES.saturating_sub(self.0.len()).min(text.len());
-            self.0.extend(text.iter().take(room));
-            if ends {
-                self.end(&mut line);
-            }
+        let mut rest = bytes;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (text, after) = rest.split_at(end);
+            self.add(text);
+            self.end(&mut line);
+            rest = after.get(1..).unwrap_or_default();
         }
+        self.add(rest);
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        let room = LINE_BYTES.saturating_sub(self.0.len()).min(text.len());
+        self.0.extend_from_slice(text.get(..room).unwrap_or_default());
     }
 
     /// Takes a last line that has no end.
