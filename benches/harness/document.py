@@ -98,7 +98,7 @@ def honest_load(results):
     busy = max(loads[0], results["machine"]["load_before"][0])
     if busy <= 0.5:
         return ""
-    return (f"> **This machine was not quiet.** Its load was {busy:.1f} before the first measurement: other work took part of both "
+    return (f"> **This machine was not quiet.** Its load was {busy:.1f} before the first measurement: other work may have taken part of both "
             f"cores, and of different measurements a different part. Read the ratios with care and the figures with more.\n\n")
 
 

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { ask, build, languages, serve, sleep, submit, Worker } from '../workers.mjs';
 
-const JOBS = Number(process.env.JOBQL_FLEET_JOBS ?? 2000);
+const JOBS = Number(process.env.JOBQL_FLEET_JOBS ?? 10_000);
 const SLOTS = process.env.JOBQL_FLEET_SLOTS ?? '16';
 const KILL_EVERY = 2000;
 const FLEET = ['python', 'typescript', 'rust', 'python', 'typescript'];
