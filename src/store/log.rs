@@ -142,6 +142,7 @@ async fn commit_batches(pool: &PgPool, batches: Vec<LogBatch>) -> Vec<Result<()>
 
 async fn write(pool: &PgPool, batches: &[LogBatch]) -> sqlx::Result<HashSet<Lease>> {
     let lines = || batches.iter().flat_map(|batch| batch.lines.iter().map(|line| (batch.lease, line)));
+    // By id, and not through the index of running jobs: see `finish::DONE_SQL`.
     let rows = sqlx::query(
         "WITH said AS (
              SELECT * FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::float8[])

@@ -50,6 +50,7 @@ async fn commit_batch(pool: &PgPool, batch: Vec<Progress>) -> Vec<Result<()>> {
     latest.reverse();
     latest.sort_by_key(|progress| progress.lease);
     latest.dedup_by_key(|progress| progress.lease);
+    // By id, and not through the index of running jobs: see `finish::DONE_SQL`.
     let written = bounded(sqlx::query(
         "UPDATE job
          SET version = version + 1, progress_fraction = COALESCE(said.fraction, progress_fraction),

@@ -65,17 +65,6 @@ async fn until(db: &TestDb, id: Uuid, status: JobStatus) -> job::Model {
     eventually("the status", SOON, async || Some(db.job(id).await).filter(|job| job.status == status)).await
 }
 
-/// Nothing is due any more.
-async fn settled(db: &TestDb) {
-    eventually("all ends are released", SOON, async || {
-        db.store.release_dependents().await.expect("release");
-        let due: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM job_end").fetch_one(db.pool()).await.expect("due");
-        (due == 0).then_some(())
-    })
-    .await;
-}
-
 async fn is_held_by_failure(db: &TestDb, id: Uuid) -> bool {
     !db.store.held_by_failures(&[id]).await.expect("look").is_empty()
 }
@@ -89,7 +78,7 @@ async fn a_job_becomes_ready_once_all_that_it_depends_on_is_done_behind_what_was
     assert!(db.job(one).await.has_dependents);
     let before_it = db.submit(echo()).await;
     finish(&db, one).await;
-    settled(&db).await;
+    db.settled().await;
     let waiting = db.job(child.id).await;
     assert_eq!((waiting.status, waiting.waits_for), (JobStatus::Blocked, Some(1)));
     finish(&db, two).await;
@@ -132,7 +121,7 @@ async fn a_failure_holds_all_that_comes_after_it_until_a_retry_gets_past_it() {
     let second = db.submit(after(&[first])).await.id;
     let third = db.submit(after(&[second])).await.id;
     fail(&db, first).await;
-    settled(&db).await;
+    db.settled().await;
     for id in [second, third] {
         assert_eq!(db.job(id).await.status, JobStatus::Blocked);
         assert!(is_held_by_failure(&db, id).await);
@@ -226,7 +215,7 @@ async fn whoever_ends_a_parent_the_end_is_noted_and_a_retry_that_succeeds_lets_t
             }
         }
         assert!(db.job(parent).await.status.is_terminal(), "{road}");
-        settled(&db).await;
+        db.settled().await;
         assert_eq!(db.job(child).await.status, JobStatus::Blocked, "{road}");
         assert!(is_held_by_failure(&db, child).await, "{road}");
         db.store.retry_job(&ANYONE, parent, None).await.expect("retry");
@@ -329,7 +318,7 @@ async fn two_last_parents_that_end_at_once_release_their_child_once() {
     holding.rollback().await.expect("let go");
     let ready = until(&db, child.id, JobStatus::Pending).await;
     assert_eq!((ready.waits_for, ready.version), (Some(0), 3));
-    settled(&db).await;
+    db.settled().await;
     assert_eq!(db.job(child.id).await.version, 3, "once");
 }
 
@@ -388,7 +377,7 @@ async fn a_release_and_a_cancel_or_a_retry_of_the_child_come_to_the_same_in_eith
             };
             holding.rollback().await.expect("let go");
             deadline("the rival", rivals).await.expect("task");
-            settled(&db).await;
+            db.settled().await;
             let expected = if kind == Rival::Cancel { JobStatus::Cancelled } else { JobStatus::Pending };
             assert_eq!(db.job(child).await.status, expected, "{kind:?}, release first: {release_first}");
         }
@@ -430,7 +419,7 @@ async fn a_blocked_job_that_is_too_late_is_given_up() {
     .await;
     assert_eq!(given_up.error.expect("why")["code"], "EXPIRED");
     finish(&db, parent).await;
-    settled(&db).await;
+    db.settled().await;
     assert_eq!(db.job(child.id).await.status, JobStatus::Cancelled);
 }
 

@@ -208,6 +208,17 @@ impl TestDb {
         id
     }
 
+    /// Releases what depends on jobs that have ended, until nothing is due any more.
+    pub async fn settled(&self) {
+        eventually("all ends are released", SOON, async || {
+            self.store.release_dependents().await.expect("release");
+            let due: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM job_end").fetch_one(self.pool()).await.expect("due");
+            (due == 0).then_some(())
+        })
+        .await;
+    }
+
     pub async fn claim(&self, worker_id: Uuid, limit: i64) -> Vec<ClaimedJob> {
         let request = ClaimRequest { worker_id, queue: QUEUE.to_owned(), limit, holds_suspect: false };
         self.store.claim(request).await.expect("claim")

@@ -67,16 +67,6 @@ async fn until_workflow(db: &TestDb, id: Uuid, status: WorkflowStatus) -> entity
     .await
 }
 
-async fn settled(db: &TestDb) {
-    eventually("nothing is due", SOON, async || {
-        db.store.release_dependents().await.expect("release");
-        let due: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM job_end").fetch_one(db.pool()).await.expect("due");
-        (due == 0).then_some(())
-    })
-    .await;
-}
-
 /// Starts a job that is ready.
 async fn start(db: &TestDb, id: Uuid) -> Lease {
     let worker = db.worker(30).await;
@@ -131,7 +121,7 @@ async fn a_workflow_is_written_at_once_and_runs_to_its_end() {
     assert!(jobs["a"].id < jobs["b"].id && jobs["c"].id < jobs["d"].id && id < jobs["a"].id);
     for key in ["a", "b", "c"] {
         finish_with(&db, jobs[key].id, json!(key)).await;
-        settled(&db).await;
+        db.settled().await;
         let workflow = db.store.workflow(&ANYONE, id).await.expect("read").expect("it exists");
         assert_eq!((workflow.status, workflow.finished_at), (WorkflowStatus::Running, None), "after {key}");
     }
@@ -202,7 +192,7 @@ async fn under_cancel_all_that_depends_on_a_failure_is_cancelled_and_can_be_retr
     let id = submitted(&db, WorkflowSubmission { on_failure: FailurePolicy::Cancel, ..of(jobs) }).await;
     let jobs = jobs_of(&db, id).await;
     fail(&db, jobs["a"].id).await;
-    settled(&db).await;
+    db.settled().await;
     for key in ["b", "c"] {
         let job = db.job(jobs[key].id).await;
         assert_eq!(job.status, JobStatus::Cancelled, "{key}");
@@ -233,7 +223,7 @@ async fn a_workflow_that_is_cancelled_as_a_whole_ends_so() {
     let jobs = jobs_of(&db, id).await;
     let again = db.store.retry_job(&ANYONE, jobs["d"].id, None).await.expect("retry");
     assert_eq!(again.status, JobStatus::Blocked);
-    settled(&db).await;
+    db.settled().await;
     until_workflow(&db, id, WorkflowStatus::Cancelled).await;
 }
 
@@ -266,7 +256,7 @@ async fn a_retry_and_the_end_of_the_workflow_come_to_the_same_in_either_order() 
         let id = submitted(&db, of(vec![job("a", &[], echo()), job("b", &[], echo())])).await;
         let jobs = jobs_of(&db, id).await;
         fail(&db, jobs["a"].id).await;
-        settled(&db).await;
+        db.settled().await;
         let lease = start(&db, jobs["b"].id).await;
         let mut session = db.session().await;
         let mut holding = session.begin().await.expect("begin");
@@ -291,7 +281,7 @@ async fn a_retry_and_the_end_of_the_workflow_come_to_the_same_in_either_order() 
         db.until_sessions_wait(2).await;
         holding.rollback().await.expect("let go");
         deadline("the retry", retrying).await.expect("task").expect("retry");
-        settled(&db).await;
+        db.settled().await;
         until_workflow(&db, id, WorkflowStatus::Running).await;
         finish_with(&db, jobs["a"].id, json!(1)).await;
         until_workflow(&db, id, WorkflowStatus::Done).await;
@@ -363,7 +353,7 @@ async fn results_that_are_too_large_or_gone_end_the_job_in_error() {
     for key in ["a", "b"] {
         finish_with(&db, jobs[key].id, json!(key)).await;
     }
-    settled(&db).await;
+    db.settled().await;
     db.store.delete_job(&ANYONE, jobs["a"].id).await.expect("delete");
     db.store.retry_job(&ANYONE, jobs["c"].id, None).await.expect("retry");
     until_workflow(&db, id, WorkflowStatus::Error).await;
