@@ -91,7 +91,7 @@ class Run:
 
 def brief(figures):
     names = ["jobs_per_second", "requests_per_second", "submit_to_result_ms_p99", "started_ms_p50", "seen_running_ms_p50",
-             "told_ms_p99", "all_told_ms", "answer_ms_p99", "server_kb_per_socket"]
+             "told_ms_p99", "after_commit_ms_p99", "all_told_ms", "all_after_commit_ms", "answer_ms_p99", "server_kb_per_socket"]
     return ", ".join(f"{name} {figures[name]:,.1f}" for name in names if figures.get(name) is not None)
 
 

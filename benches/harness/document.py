@@ -141,7 +141,7 @@ another one each time, on a fresh database after a checkpoint. Nothing is warmed
 Server, database, load generator and peers share the cores. The load generator of what goes over HTTP is `jobql bench`: one thread, which
 {generator_share(results)}. In-process peers have none: their loops are their load.
 
-PostgreSQL has `fsync`, `full_page_writes` and `synchronous_commit` on, and the settings of jobql's embedded cluster; all connect over
+PostgreSQL has `fsync`, `full_page_writes`, `synchronous_commit` and, for the instants of commits, `track_commit_timestamp` on, and the settings of jobql's embedded cluster; all connect over
 its Unix socket. So what any of them has acknowledged survives a crash, but for Redis, which flushes each second.
 
 | contender | version | settings | what it does and does not |

@@ -37,6 +37,7 @@ unix_socket_directories = '{folder}'
 fsync = on
 full_page_writes = on
 synchronous_commit = on
+track_commit_timestamp = on
 max_connections = 300
 shared_buffers = {max(32, min(1024, memory_mib() // 8))}MB
 max_wal_size = 2GB
@@ -169,8 +170,8 @@ class Jobql:
     """A `jobql serve` on one database, and `jobql bench` against it."""
 
     def __init__(self, program, postgres, database, folder, slots=None):
-        self.program, self.folder = program, folder
-        environment = os.environ | {"JOBQL_DATABASE_URL": postgres.url(database), "RUST_LOG": "warn"}
+        self.program, self.folder, self.database_url = program, folder, postgres.url(database)
+        environment = os.environ | {"JOBQL_DATABASE_URL": self.database_url, "RUST_LOG": "warn"}
         command = [program, "serve", "--listen", "127.0.0.1:0", "--max-connections", "20000"]
         command += [] if slots is None else ["--slots", str(slots)]
         self.process = subprocess.Popen(
@@ -184,7 +185,8 @@ class Jobql:
         self.url = found[0]
 
     def bench(self, *arguments):
-        command = [self.program, "bench", "--json", "--url", self.url, "--server-pid", str(self.process.pid), *map(str, arguments)]
+        command = [self.program, "bench", "--json", "--url", self.url, "--server-pid", str(self.process.pid),
+                   *(["--commits-from", self.database_url] if not os.environ.get("OLD") else []), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=more_descriptors, cwd=self.folder)
         if done.returncode:
             raise RuntimeError(f"jobql bench {' '.join(map(str, arguments))}: {done.stderr.strip()}")

@@ -1,12 +1,13 @@
 //! `jobql bench`: a load generator, and what it measures of one server that runs.
 //!
-//! It speaks to the server as any client does, over HTTP/1.1 with keep-alive and graphql-transport-ws, and needs no
-//! database. It runs on one thread, so it takes at most one core, and says how much of it it took. Nothing is warmed
+//! It speaks to the server as any client does, over HTTP/1.1 with keep-alive and graphql-transport-ws. It needs no
+//! database, but for reading when changes were committed. It runs on one thread, so it takes at most one core, and says how much of it it took. Nothing is warmed
 //! beyond what a scenario says that it prepares. What `benches/` publishes of jobql comes from here.
 //!
 //! It leaves its jobs behind, under the client id `bench` or ids that begin with it. `drain` pauses the kind's queue
 //! while it loads: not for a server that others use at that moment.
 
+mod commits;
 mod connection;
 mod figures;
 mod load;
@@ -53,6 +54,9 @@ struct Options {
     /// Process of the server, on this machine: its CPU and memory are told as well
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Database of the server, with track_commit_timestamp on: what counts from the commit is told as well
+    #[arg(long, global = true, value_name = "URL")]
+    commits_from: Option<String>,
     /// Kind of the jobs
     #[arg(long, global = true, default_value = "echo")]
     kind: String,

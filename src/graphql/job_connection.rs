@@ -12,7 +12,7 @@ use super::queue_position::int;
 use crate::error::{self, Error};
 use crate::job::viewer::Viewer;
 use crate::store::dependency::NeighbourRequest;
-use crate::store::list::{JobFilter, JobPage, Page, PageEnd};
+use crate::store::list::{Beyond, JobFilter, JobPage, Page, PageEnd};
 use crate::store::queue::{Turn, UpcomingRequest};
 
 /// Jobs of a page when neither `first` nor `last` is given.
@@ -77,8 +77,8 @@ pub fn page_complexity(first: Option<i32>, last: Option<i32>, of_one: usize) -> 
 /// A page of a list of jobs.
 pub struct JobConnection {
     jobs: Vec<Arc<job::Model>>,
-    has_next: bool,
-    has_previous: bool,
+    next: Beyond,
+    previous: Beyond,
     seal: CursorSeal,
     list: List,
 }
@@ -96,9 +96,9 @@ enum List {
 impl JobConnection {
     /// The page of the list that `filter` gives.
     pub fn new(page: JobPage, filter: JobFilter, seal: CursorSeal) -> JobConnection {
-        let JobPage { jobs, has_next, has_previous } = page;
+        let JobPage { jobs, next, previous } = page;
         let jobs = jobs.into_iter().map(Arc::new).collect();
-        JobConnection { jobs, has_next, has_previous, seal, list: List::Newest(filter) }
+        JobConnection { jobs, next, previous, seal, list: List::Newest(filter) }
     }
 
     /// The page of a queue's pending jobs that `request` asked for.
@@ -110,8 +110,8 @@ impl JobConnection {
         let jobs = jobs.into_iter().map(Arc::new).collect();
         JobConnection {
             jobs,
-            has_next,
-            has_previous: request.after.is_some(),
+            next: Beyond::Known(has_next),
+            previous: Beyond::Known(request.after.is_some()),
             seal,
             list: List::Upcoming(request),
         }
@@ -120,10 +120,10 @@ impl JobConnection {
     /// The page of a job's neighbours that `request` asked for, with one more where there are more.
     pub fn neighbours(mut jobs: Vec<Arc<job::Model>>, request: NeighbourRequest, seal: CursorSeal) -> Self {
         let limit = usize::try_from(request.limit - 1).unwrap_or_default();
-        let has_next = jobs.len() > limit;
+        let next = Beyond::Known(jobs.len() > limit);
         jobs.truncate(limit);
-        let list = List::Neighbours(request);
-        JobConnection { jobs, has_next, has_previous: request.after.is_some(), seal, list }
+        let previous = Beyond::Known(request.after.is_some());
+        JobConnection { jobs, next, previous, seal, list: List::Neighbours(request) }
     }
 
     fn cursor(&self, job: &job::Model) -> String {
@@ -153,9 +153,15 @@ impl JobConnection {
     /// What lies around this page.
     #[graphql(complexity = 0)]
     async fn page_info(&self) -> PageInfo {
+        let filter = match &self.list {
+            List::Newest(filter) => filter.clone(),
+            // What lies beyond theirs is known.
+            List::Upcoming(_) | List::Neighbours(_) => JobFilter::default(),
+        };
         PageInfo {
-            has_next_page: self.has_next,
-            has_previous_page: self.has_previous,
+            filter,
+            next: self.next,
+            previous: self.previous,
             start_cursor: self.jobs.first().map(|job| self.cursor(job)),
             end_cursor: self.jobs.last().map(|job| self.cursor(job)),
         }
@@ -190,20 +196,57 @@ pub struct JobEdge {
 }
 
 /// What lies around a page.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, Debug)]
 pub struct PageInfo {
+    filter: JobFilter,
+    next: Beyond,
+    previous: Beyond,
+    start_cursor: Option<String>,
+    end_cursor: Option<String>,
+}
+
+impl PageInfo {
+    /// Of a page whose neighbours are known.
+    pub fn known(
+        next: bool,
+        previous: bool,
+        start_cursor: Option<String>,
+        end_cursor: Option<String>,
+    ) -> Self {
+        let (next, previous) = (Beyond::Known(next), Beyond::Known(previous));
+        PageInfo { filter: JobFilter::default(), next, previous, start_cursor, end_cursor }
+    }
+
+    async fn lies(&self, ctx: &Context<'_>, beyond: Beyond) -> Result<bool> {
+        let store = &ctx.data::<Parts>()?.store;
+        Ok(store.lies_beyond(ctx.data::<Viewer>()?, &self.filter, beyond).await?)
+    }
+}
+
+/// What lies around a page.
+#[Object]
+impl PageInfo {
     /// More follow.
-    #[graphql(complexity = 0)]
-    pub(super) has_next_page: bool,
+    async fn has_next_page(&self, ctx: &Context<'_>) -> Result<bool> {
+        self.lies(ctx, self.next).await
+    }
+
     /// Some precede.
-    #[graphql(complexity = 0)]
-    pub(super) has_previous_page: bool,
+    async fn has_previous_page(&self, ctx: &Context<'_>) -> Result<bool> {
+        self.lies(ctx, self.previous).await
+    }
+
     /// Cursor of the first one; null on an empty page.
     #[graphql(complexity = 0)]
-    pub(super) start_cursor: Option<String>,
+    async fn start_cursor(&self) -> Option<&str> {
+        self.start_cursor.as_deref()
+    }
+
     /// Cursor of the last one; null on an empty page.
     #[graphql(complexity = 0)]
-    pub(super) end_cursor: Option<String>,
+    async fn end_cursor(&self) -> Option<&str> {
+        self.end_cursor.as_deref()
+    }
 }
 
 #[cfg(test)]

@@ -62,15 +62,10 @@ impl From<job_log::Model> for JobLogLine {
 impl JobLogConnection {
     /// The page of at most `size` lines; one more than that says that there are more.
     pub fn new(mut lines: Vec<job_log::Model>, size: usize, has_previous: bool, seal: CursorSeal) -> Self {
-        let has_next_page = lines.len() > size;
+        let has_next = lines.len() > size;
         lines.truncate(size);
         let cursor = |line: Option<&job_log::Model>| line.map(|line| seal.line_cursor(LogPlace::of(line)));
-        let page_info = PageInfo {
-            has_next_page,
-            has_previous_page: has_previous,
-            start_cursor: cursor(lines.first()),
-            end_cursor: cursor(lines.last()),
-        };
+        let page_info = PageInfo::known(has_next, has_previous, cursor(lines.first()), cursor(lines.last()));
         JobLogConnection { nodes: lines.into_iter().map(JobLogLine::from).collect(), page_info }
     }
 }

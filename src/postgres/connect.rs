@@ -15,6 +15,9 @@ use super::embedded::Cluster;
 
 /// How long a borrower waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that has been idle for so long is asked whether it is still there before it is used again: after the database
+/// was away, only what ran into that meets a dead one. To ask each time cost a seventh of the submits of 64 connections.
+const ASKED_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection that comes back may take to answer.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing waits for borrowers.
@@ -113,6 +116,15 @@ fn lazy_pool(connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, connection_was| {
+            Box::pin(async move {
+                if connection_was.idle_for >= ASKED_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         // A `begin()` future that is dropped in flight leaves the session inside a transaction without
         // sqlx knowing, and what the next borrower writes would be lost with it. A connection that does not answer, as
         // over a link that has gone silent, is closed.

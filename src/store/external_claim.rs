@@ -280,8 +280,13 @@ async fn claim_in_turn(
             break;
         }
         let (worker_id, holds_suspect_now) = (worker.id, *holds_suspect);
-        let request =
-            ClaimRequest { worker_id, queue: queue.clone(), limit, holds_suspect: holds_suspect_now };
+        let request = ClaimRequest {
+            worker_id,
+            queue: queue.clone(),
+            limit,
+            holds_suspect: holds_suspect_now,
+            from_ledger: false,
+        };
         let claimed = claim_on(&mut *connection, &request).await?;
         *holds_suspect |= claimed.iter().any(|job| job.suspect);
         leases.extend(claimed.iter().map(|job| job.lease));

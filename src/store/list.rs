@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use entity::{JobStatus, job};
-use sea_orm::sea_query::{Order, SimpleExpr};
+use sea_orm::sea_query::Order;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QueryResult,
     QuerySelect, QueryTrait, Select,
@@ -62,10 +62,22 @@ pub enum PageEnd {
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<job::Model>,
-    /// Older ones follow.
-    pub has_next: bool,
-    /// Newer ones precede.
-    pub has_previous: bool,
+    /// Whether older ones follow.
+    pub next: Beyond,
+    /// Whether newer ones precede.
+    pub previous: Beyond,
+}
+
+/// Whether jobs that match lie beyond an end of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// Known.
+    Known(bool),
+    /// To be looked for from here on, as a cursor cut the page off here. Few ask for it, and it is a read of its own:
+    /// [`Store::lies_beyond`].
+    Newer(Uuid),
+    /// The same towards the older ones.
+    Older(Uuid),
 }
 
 impl Store {
@@ -99,18 +111,38 @@ impl Store {
             jobs.reverse();
         }
         // On the other side there can be some only where a cursor cut them off.
-        let (has_next, has_previous) = match page.from {
-            PageEnd::Newest => (
-                more,
-                self.any(viewer, filter, page.after.map(|id| (job::Column::Id.gte(id), Order::Asc))).await?,
-            ),
-            PageEnd::Oldest => (
-                self.any(viewer, filter, page.before.map(|id| (job::Column::Id.lte(id), Order::Desc)))
-                    .await?,
-                more,
-            ),
+        let cut_off =
+            |cursor: Option<Uuid>, beyond: fn(Uuid) -> Beyond| cursor.map_or(Beyond::Known(false), beyond);
+        let (next, previous) = match page.from {
+            PageEnd::Newest => (Beyond::Known(more), cut_off(page.after, Beyond::Newer)),
+            PageEnd::Oldest => (cut_off(page.before, Beyond::Older), Beyond::Known(more)),
         };
-        Ok(JobPage { jobs, has_next, has_previous })
+        Ok(JobPage { jobs, next, previous })
+    }
+
+    /// Whether jobs that match lie beyond an end of a page.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Database`.
+    pub async fn lies_beyond(&self, viewer: &Viewer, filter: &JobFilter, beyond: Beyond) -> Result<bool> {
+        let (is_beyond, nearest_first) = match beyond {
+            Beyond::Known(known) => return Ok(known),
+            // The cursor's own job is the first.
+            Beyond::Newer(id) => (job::Column::Id.gte(id), Order::Asc),
+            Beyond::Older(id) => (job::Column::Id.lte(id), Order::Desc),
+        };
+        let found: Option<Uuid> = matching(viewer, filter)
+            .filter(is_beyond)
+            .select_only()
+            .column(job::Column::Id)
+            // In any order it was seen to read the table from its beginning.
+            .order_by(job::Column::Id, nearest_first)
+            .limit(1)
+            .into_tuple()
+            .one(&self.orm)
+            .await
+            .map_err(failed)?;
+        Ok(found.is_some())
     }
 
     /// How many jobs match.
@@ -124,27 +156,6 @@ impl Store {
             return Ok(jobs);
         }
         matching(viewer, filter).count(&self.orm).await.map_err(failed)
-    }
-
-    async fn any(
-        &self,
-        viewer: &Viewer,
-        filter: &JobFilter,
-        beyond: Option<(SimpleExpr, Order)>,
-    ) -> Result<bool> {
-        let Some((beyond, nearest_first)) = beyond else { return Ok(false) };
-        let found: Option<Uuid> = matching(viewer, filter)
-            .filter(beyond)
-            .select_only()
-            .column(job::Column::Id)
-            // The cursor's own job is the first. In any order it was seen to read the table from its beginning.
-            .order_by(job::Column::Id, nearest_first)
-            .limit(1)
-            .into_tuple()
-            .one(&self.orm)
-            .await
-            .map_err(failed)?;
-        Ok(found.is_some())
     }
 }
 

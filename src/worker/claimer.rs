@@ -60,6 +60,8 @@ struct Queue {
     completed: Arc<Completions>,
     rate: CompletionRate,
     is_dry: bool,
+    /// The latest claim was full, so that what it took may lie before the next one's jobs. Forgotten at each poll.
+    is_behind: bool,
 }
 
 /// A claim that is on its way. Dropping it leaves it to run: what it claims is then not named by any heartbeat, and
@@ -67,6 +69,7 @@ struct Queue {
 struct Claiming {
     queue: usize,
     limit: usize,
+    from_ledger: bool,
     began_at: Instant,
     answer: Pin<Box<dyn Future<Output = Result<Vec<ClaimedJob>>> + Send>>,
 }
@@ -81,6 +84,7 @@ impl Claimer {
             completed: Arc::default(),
             rate: CompletionRate::none(now),
             is_dry: false,
+            is_behind: false,
         };
         Claimer {
             queues: registration.settings.queues.iter().map(queue).collect(),
@@ -142,6 +146,7 @@ impl Claimer {
         if now >= self.poll_at || (self.held_suspect && !holds_suspect) {
             self.poll_at = now + POLL;
             self.expect_work();
+            self.queues.iter_mut().for_each(|queue| queue.is_behind = false);
         }
         self.held_suspect = holds_suspect;
         self.start_jobs();
@@ -249,12 +254,15 @@ impl Claimer {
                 queue: queue.name.clone(),
                 limit: i64::try_from(limit).unwrap_or(i64::MAX),
                 holds_suspect: self.held_suspect,
+                from_ledger: queue.is_behind,
             };
+            let from_ledger = request.from_ledger;
             self.next_claim = (index + 1) % self.queues.len();
             // Until the answer says otherwise, or news that come while it is on its way and that it may not know of.
             self.set_dry(index, true);
             let answer = Box::pin(claim(self.registration.clone(), request));
-            self.claiming = Some(Claiming { queue: index, limit, began_at: Instant::now(), answer });
+            let began_at = Instant::now();
+            self.claiming = Some(Claiming { queue: index, limit, from_ledger, began_at, answer });
             return;
         }
     }
@@ -267,13 +275,15 @@ impl Claimer {
                 self.claim_took = claiming.began_at.elapsed().min(LONGEST_CLAIM);
                 let has_suspect = claimed.iter().any(|job| job.suspect);
                 let is_short = claimed.len() < claiming.limit;
-                // Beside a suspect others were passed over, and there may be more.
-                if !is_short || has_suspect {
+                // Beside a suspect others were passed over, and there may be more; and that nothing is left is for the
+                // jobs to say, not for the ledger.
+                if !is_short || has_suspect || claiming.from_ledger {
                     self.set_dry(claiming.queue, false);
                 }
                 let held = self.registration.held.hold(claimed);
                 if let Some(queue) = self.queues.get_mut(claiming.queue) {
                     queue.claimed.extend(held);
+                    queue.is_behind = !is_short;
                 }
             }
             Err(error) => {

@@ -6,8 +6,8 @@ use entity::JobStatus;
 use entity::queue::ClaimOrder;
 use futures_util::future::join_all;
 use jobql::job::submission::Submission;
-use jobql::store::claim::{ClaimRequest, LIFO_CLAIM_SQL, PLAIN_CLAIM_SQL};
-use jobql::store::finish::DONE_SQL;
+use jobql::store::claim::{ClaimRequest, LEDGER_CLAIM_SQL, LIFO_CLAIM_SQL, PLAIN_CLAIM_SQL};
+use jobql::store::finish::{AttemptEnd, DONE_SQL, Finish};
 use jobql::store::queue::{QueueChange, Turn, UpcomingRequest};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -189,6 +189,55 @@ async fn the_claim_walks_the_index_in_order_and_never_sorts_the_backlog() {
     assert!(of_the_backlog.iter().any(|line| line.contains("job_ready")), "{plan}");
     assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{plan}");
     assert!(!plan.contains("Seq Scan on job"), "{plan}");
+    // It starts within the index, at the ledger's place.
+    let plan = claim_plan(&db, worker, 100, &LEDGER_CLAIM_SQL).await;
+    let of_the_backlog: Vec<&str> = part(&plan, "  CTE ready");
+    let starts = "Index Cond: ((queue = 'default'::text) AND (ROW(level, seq) >= ROW(";
+    assert!(of_the_backlog.iter().any(|line| line.contains(starts)), "{plan}");
+    assert!(!of_the_backlog.iter().any(|line| line.contains("Sort")), "the backlog is sorted:\n{plan}");
+    assert!(!plan.contains("Seq Scan on job "), "{plan}");
+}
+
+#[tokio::test]
+async fn a_claim_by_the_ledger_takes_what_stands_first() {
+    let db = TestDb::new().await;
+    let worker = db.worker(600).await;
+    let steps = prop::collection::vec((0..6u8, 0..3i32), 400);
+    let steps = steps.new_tree(&mut TestRunner::deterministic()).expect("steps").current();
+    let (mut held, mut claimed_in_all) = (Vec::new(), 0);
+    for (step, number) in steps {
+        match step {
+            0..=2 => {
+                db.submit(Submission { priority: Some(number), ..echo() }).await;
+            }
+            3 => {
+                let first = "SELECT id FROM job WHERE status = 'PENDING' ORDER BY level, seq LIMIT 2";
+                let first: Vec<Uuid> =
+                    sqlx::query_scalar(first).fetch_all(db.pool()).await.expect("the first");
+                let claimed = db.claim_by_ledger(worker, 2).await;
+                let ids: Vec<Uuid> = claimed.iter().map(|job| job.lease.job_id).collect();
+                assert_eq!(ids, first);
+                claimed_in_all += ids.len();
+                held.extend(claimed);
+            }
+            // Back to its old place, before all that came after it.
+            4 if !held.is_empty() => {
+                let lease = held.swap_remove(0).lease;
+                db.store
+                    .finish_if_leased(Finish { lease, end: AttemptEnd::Released })
+                    .await
+                    .expect("release");
+            }
+            _ if number == 0 => {
+                db.store.fold_counts().await.expect("fold");
+            }
+            _ => {
+                let another_block = "SELECT setval('job_seq', nextval('job_seq') + 2048)";
+                sqlx::query(another_block).execute(db.pool()).await.expect("a jump");
+            }
+        }
+    }
+    assert!(claimed_in_all > 50, "{claimed_in_all}");
 }
 
 #[tokio::test]
@@ -250,7 +299,13 @@ async fn a_process_gets_at_most_one_job_that_has_lost_a_worker() {
     let claimed = db.claim(worker, 10).await;
     assert_eq!(claimed.iter().filter(|job| job.suspect).count(), 1);
     assert_eq!(claimed.len(), 3);
-    let request = ClaimRequest { worker_id: worker, queue: QUEUE.to_owned(), limit: 10, holds_suspect: true };
+    let request = ClaimRequest {
+        worker_id: worker,
+        queue: QUEUE.to_owned(),
+        limit: 10,
+        holds_suspect: true,
+        from_ledger: false,
+    };
     assert!(db.store.claim(request).await.expect("claim").is_empty());
     let other = db.worker(30).await;
     assert_eq!(db.claim(other, 10).await.len(), 1);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use entity::JobStatus;
+use entity::{JobStatus, job};
 use jobql::job::submission::Submission;
 use jobql::job::viewer::Viewer;
 use jobql::store::list::{JobFilter, JobPage, Page, PageEnd};
@@ -21,11 +21,24 @@ fn oldest(limit: u64, before: Option<Uuid>) -> Page {
     Page { after: None, before, limit, from: PageEnd::Oldest }
 }
 
-async fn list(db: &TestDb, filter: &JobFilter, page: Page) -> JobPage {
-    db.store.list_jobs(&ANYONE, filter, &page).await.expect("list")
+/// A page, and whether jobs lie beyond its ends.
+struct Listed {
+    jobs: Vec<job::Model>,
+    has_next: bool,
+    has_previous: bool,
 }
 
-fn ids(page: &JobPage) -> Vec<Uuid> {
+async fn list(db: &TestDb, filter: &JobFilter, page: Page) -> Listed {
+    list_as(&ANYONE, db, filter, page).await
+}
+
+async fn list_as(viewer: &Viewer, db: &TestDb, filter: &JobFilter, page: Page) -> Listed {
+    let JobPage { jobs, next, previous } = db.store.list_jobs(viewer, filter, &page).await.expect("list");
+    let lies = async |beyond| db.store.lies_beyond(viewer, filter, beyond).await.expect("a look");
+    Listed { jobs, has_next: lies(next).await, has_previous: lies(previous).await }
+}
+
+fn ids(page: &Listed) -> Vec<Uuid> {
     page.jobs.iter().map(|job| job.id).collect()
 }
 
@@ -92,7 +105,7 @@ async fn filters_combine_with_and_and_an_empty_list_matches_nothing() {
         assert_eq!(count, expected.len() as u64, "{filter:?}");
     }
     let own = Viewer::Client("b".to_owned());
-    let seen = db.store.list_jobs(&own, &none(), &newest(50, None)).await.expect("list");
+    let seen = list_as(&own, &db, &none(), newest(50, None)).await;
     assert_eq!(ids(&seen), [of_b.id]);
     assert_eq!(db.store.count_jobs(&own, &none()).await.expect("count"), 1);
     assert!(db.store.positions(&own, &[plain.id]).await.expect("positions").is_empty());

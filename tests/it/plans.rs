@@ -283,6 +283,7 @@ async fn lists(told: &mut Told, deep: Uuid) {
             told.within(&format!("a page of jobs, {what}, after {after:?}"), *budget, async |db| {
                 let page = db.store.list_jobs(&ANYONE, filter, &first(50, after)).await.expect("page");
                 assert!(!page.jobs.is_empty());
+                db.store.lies_beyond(&ANYONE, filter, page.previous).await.expect("a look");
             })
             .await;
         }
@@ -292,6 +293,7 @@ async fn lists(told: &mut Told, deep: Uuid) {
         let page =
             db.store.list_jobs(&own, &JobFilter::default(), &first(50, Some(deep))).await.expect("page");
         assert!(!page.jobs.is_empty());
+        assert!(db.store.lies_beyond(&own, &JobFilter::default(), page.previous).await.expect("a look"));
     })
     .await;
     told.within("totalCount", 5_000.0, async |db| {

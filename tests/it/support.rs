@@ -220,7 +220,16 @@ impl TestDb {
     }
 
     pub async fn claim(&self, worker_id: Uuid, limit: i64) -> Vec<ClaimedJob> {
-        let request = ClaimRequest { worker_id, queue: QUEUE.to_owned(), limit, holds_suspect: false };
+        self.claim_from(worker_id, limit, false).await
+    }
+
+    pub async fn claim_by_ledger(&self, worker_id: Uuid, limit: i64) -> Vec<ClaimedJob> {
+        self.claim_from(worker_id, limit, true).await
+    }
+
+    async fn claim_from(&self, worker_id: Uuid, limit: i64, from_ledger: bool) -> Vec<ClaimedJob> {
+        let queue = QUEUE.to_owned();
+        let request = ClaimRequest { worker_id, queue, limit, holds_suspect: false, from_ledger };
         self.store.claim(request).await.expect("claim")
     }
 

@@ -1,16 +1,19 @@
 //! Fan-out: how soon sockets that watch a job each are told of changes, and what a socket costs in memory.
 //!
 //! The jobs wait for a time that is far ahead, so that nothing changes them but the scenario. A change's time runs from
-//! before the mutation is sent, so it holds the whole mutation with its commit, and the answer's time is noted beside it.
+//! before the mutation is sent, so it holds the whole mutation with its commit, and the answer's time is noted beside it;
+//! where commit times can be read, also from the commit, which takes as many jobs as there are changes.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Options;
+use super::commits;
 use super::connection::Connection;
 use super::figures::Figures;
 use super::load::Probe;
@@ -39,6 +42,7 @@ const CANCEL: &str = "mutation ($client: String!) { cancelJobs(filter: {clientId
 struct Seen {
     socket: usize,
     at: Instant,
+    time: DateTime<Utc>,
 }
 
 /// A socket for each job.
@@ -66,7 +70,7 @@ pub(super) async fn fanout(
 
     let probe = Probe::start(target).await?;
     let usage = Usage::begin(options);
-    let (mut answers, mut told) = (Vec::new(), Vec::new());
+    let (mut answers, mut told, mut seen_at) = (Vec::new(), Vec::new(), Vec::new());
     for (change, (number, id)) in ids.iter().enumerate().cycle().take(changes).enumerate() {
         tokio::time::sleep(REST).await;
         let sent_at = Instant::now();
@@ -79,9 +83,16 @@ pub(super) async fn fanout(
         anyhow::ensure!(event.socket == number, "another socket was told");
         answers.push(answer);
         told.push(event.at.saturating_duration_since(sent_at));
+        seen_at.push((id, event.time));
     }
     figures.note_times("answer", answers);
     figures.note_times("told", told);
+    if let Some(url) = &options.commits_from {
+        anyhow::ensure!(changes <= sockets, "a job that changes twice shows its last commit only");
+        let committed = commits::last_changes(url, &ids).await?;
+        let after = seen_at.iter().filter_map(|(id, at)| Some(commits::since(*committed.get(*id)?, *at)));
+        figures.note_times("after_commit", after.collect());
+    }
 
     let sent_at = Instant::now();
     let answered = async {
@@ -89,19 +100,28 @@ pub(super) async fn fanout(
         anyhow::Ok(sent_at.elapsed())
     };
     let last = async {
-        let mut last = Duration::ZERO;
-        for _ in 0..sockets {
-            last = next(&mut seen).await?.at.saturating_duration_since(sent_at);
+        let mut last = next(&mut seen).await?;
+        for _ in 1..sockets {
+            last = next(&mut seen).await?;
         }
         anyhow::Ok(last)
     };
     let (answer, last) = tokio::try_join!(answered, last)?;
-    figures.note("all_answer_ms", answer.as_secs_f64() * 1_000.0);
-    figures.note("all_told_ms", last.as_secs_f64() * 1_000.0);
+    figures.note("all_answer_ms", milliseconds(answer));
+    figures.note("all_told_ms", milliseconds(last.at.saturating_duration_since(sent_at)));
+    if let Some(url) = &options.commits_from {
+        // The change of all goes in steps, each with a commit.
+        let first = commits::last_changes(url, &ids).await?.into_values().min().context("no jobs")?;
+        figures.note("all_after_commit_ms", milliseconds(commits::since(first, last.time)));
+    }
     usage.end(&mut figures);
     probe.end(&mut figures).await?;
     listening.abort_all();
     Ok(figures)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
 }
 
 async fn waiting_jobs(
@@ -139,7 +159,7 @@ async fn listen(
             let seen = seen.clone();
             listening.spawn(async move {
                 while socket::next_job(&mut socket).await?.is_some() {
-                    seen.send(Seen { socket: number, at: Instant::now() })?;
+                    seen.send(Seen { socket: number, at: Instant::now(), time: Utc::now() })?;
                 }
                 Ok(())
             });
