@@ -19,7 +19,7 @@ use super::document_scan;
 use super::error::Code;
 use super::error_codes::RequestState;
 use super::field_merging;
-use super::input_types::{InputTypes, Origin};
+use super::input_types::{InputField, InputTypes, Origin};
 use super::persisted_documents::PersistedDocuments;
 use super::subscribing;
 use super::variables::{self, Values};
@@ -145,15 +145,16 @@ impl RequestCheck {
             match (raw.remove(name.as_str()), default) {
                 (Some(value), _) => {
                     let value = Value::from_json(value)
-                        .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?;
+                        .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?
+                        .into_value();
                     self.types
-                        .check(of_type, &value, Origin::Variable, &format!("${name}"))
+                        .check(of_type, &value, Origin::Variable, format_args!("${name}"))
                         .map_err(refused)?;
                     values.insert(name.clone(), variables::as_literal(&self.types, of_type, value));
                 }
                 // Whether it fits is looked at with the definition.
                 (None, Some(default)) => {
-                    values.insert(name.clone(), default.node.clone());
+                    values.insert(name.clone(), default.node.clone().into_value());
                 }
                 (None, None) if of_type.nullable => {}
                 (None, None) => return Err(refused(format!("${name}: missing, but {of_type} is required"))),
@@ -340,13 +341,12 @@ impl<'a> Walk<'a> {
         }
         if let Some(known) = known {
             for (argument, value) in &field.arguments {
-                let of_type = known.arguments.get(argument.node.as_str()).map(|known| &known.of_type);
                 // What the field does not know is left to validation, which says it better.
-                let (Some(of_type), Some(constant)) = (of_type, value.node.clone().into_const()) else {
+                let Some(InputField { of_type, .. }) = known.arguments.get(argument.node.as_str()) else {
                     continue;
                 };
-                let path = format!("{name}({})", argument.node);
-                self.types.check(of_type, &constant, Origin::Literal, &path).map_err(|message| {
+                let place = format_args!("{name}({})", argument.node);
+                self.types.check(of_type, &value.node, Origin::Literal, place).map_err(|message| {
                     let mut error = Code::ValidationFailed.error(message);
                     error.locations = vec![value.pos];
                     error

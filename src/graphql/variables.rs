@@ -19,7 +19,7 @@ use super::error::Code;
 use super::input_types::{InputField, InputTypes, Origin};
 
 /// Values of variables by name; one that has none was not sent and has no default.
-pub type Values = HashMap<Name, ConstValue>;
+pub type Values = HashMap<Name, Value>;
 
 type Arguments = Vec<(Positioned<Name>, Positioned<Value>)>;
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
@@ -60,17 +60,15 @@ pub fn put_in(types: &InputTypes, document: &mut ExecutableDocument, name: Optio
 }
 
 /// The value as a literal of this type has it: JSON has no words of its own for enums.
-pub fn as_literal(types: &InputTypes, of_type: &Type, value: ConstValue) -> ConstValue {
+pub fn as_literal(types: &InputTypes, of_type: &Type, value: Value) -> Value {
     match (&of_type.base, value) {
-        (BaseType::List(item), ConstValue::List(values)) => {
-            ConstValue::List(values.into_iter().map(|value| as_literal(types, item, value)).collect())
+        (BaseType::List(item), Value::List(values)) => {
+            Value::List(values.into_iter().map(|value| as_literal(types, item, value)).collect())
         }
         (BaseType::List(item), value) => as_literal(types, item, value),
-        (BaseType::Named(name), ConstValue::String(word)) if types.is_enum(name) => {
-            ConstValue::Enum(Name::new(word))
-        }
-        (BaseType::Named(name), ConstValue::Object(fields)) => match types.input_fields(name) {
-            None => ConstValue::Object(fields),
+        (BaseType::Named(name), Value::String(word)) if types.is_enum(name) => Value::Enum(Name::new(word)),
+        (BaseType::Named(name), Value::Object(fields)) => match types.input_fields(name) {
+            None => Value::Object(fields),
             Some(known) => {
                 let fields = fields.into_iter().map(|(key, value)| match known.get(key.as_str()) {
                     Some(field) => {
@@ -79,7 +77,7 @@ pub fn as_literal(types: &InputTypes, of_type: &Type, value: ConstValue) -> Cons
                     }
                     None => (key, value),
                 });
-                ConstValue::Object(fields.collect())
+                Value::Object(fields.collect())
             }
         },
         (BaseType::Named(_), value) => value,
@@ -91,7 +89,7 @@ fn replace(value: &mut Value, values: &Values) -> bool {
     match value {
         Value::Variable(name) => match values.get(name) {
             Some(given) => {
-                *value = given.clone().into_value();
+                *value = given.clone();
                 true
             }
             None => false,
@@ -152,7 +150,12 @@ fn check_operation(
             return refused(format!("${name}: {of_type} is no type of inputs"), vec![definition.pos]);
         }
         if let Some(default) = &definition.node.default_value
-            && let Err(problem) = types.check(of_type, &default.node, Origin::Literal, &format!("${name}"))
+            && let Err(problem) = types.check(
+                of_type,
+                &default.node.clone().into_value(),
+                Origin::Literal,
+                format_args!("${name}"),
+            )
         {
             return refused(problem, vec![default.pos]);
         }
@@ -353,8 +356,9 @@ mod tests {
              query b { ...G } fragment F on Query { f(a: $v) { x } } fragment G on Query { y } fragment H on Query { z }",
         )
         .unwrap();
-        let word = as_literal(&types, &Type::new("E").unwrap(), ConstValue::String("A".to_owned()));
-        let values = Values::from([(Name::new("v"), 7.into()), (Name::new("e"), word)]);
+        let word = as_literal(&types, &Type::new("E").unwrap(), Value::String("A".to_owned()));
+        let values =
+            Values::from([(Name::new("v"), ConstValue::from(7).into_value()), (Name::new("e"), word)]);
         put_in(&types, &mut document, Some("a"), &values);
         let DocumentOperations::Single(operation) = &document.operations else { panic!("one is left") };
         let Selection::Field(field) = &operation.node.selection_set.node.items[0].node else {
