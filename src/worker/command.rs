@@ -13,9 +13,10 @@
 //!   died, as when a whole process does.
 //! - More output than a result may have is OUTPUT_LIMIT, output that is no JSON is INVALID_RESULT.
 //!
-//! When it is over, for whatever reason, all that the program started is killed, wherever it went: [`supervisor`]. A program
+//! It runs [behind](niceness) jobql itself, which has to answer others. When it is over, for whatever reason, all that the program started is killed, wherever it went: [`supervisor`]. A program
 //! that is to stop gets SIGTERM and two seconds first; one whose attempt was lost to another worker does not.
 
+mod niceness;
 mod pipes;
 mod process_group;
 mod spawner;
@@ -195,7 +196,7 @@ async fn wait_for_end(
 
 fn failure_of(status: ExitStatus, log: &Log) -> Failure {
     let stderr = log.tail();
-    let said = |otherwise: String| log.last_line().map_or(otherwise, str::to_owned);
+    let said = |otherwise: String| log.last_line().unwrap_or(otherwise);
     match (status.code(), status.signal()) {
         (Some(EXIT_INVALID_INPUT), _) => {
             let message = said("the program refused its input".to_owned());

@@ -67,6 +67,12 @@ impl JobLog {
         self.shared.news.notify_one();
     }
 
+    /// False when whatever is said is dropped.
+    pub(super) fn takes_more(&self) -> bool {
+        let state = self.state();
+        !state.is_full && !state.is_closed
+    }
+
     /// Says that nothing more will be said: what waits is written without a pause.
     pub(super) fn close(&self) {
         self.state().is_closed = true;

@@ -211,3 +211,23 @@ async fn output_without_end_is_capped_and_costs_no_memory() {
         sqlx::query_scalar("SELECT count(*) FROM job_log").fetch_one(bench.db.pool()).await.expect("count");
     assert!(lines < 50_000, "{lines} lines are kept");
 }
+
+/// What a shell says of its own niceness, and of its session's.
+const NICENESS: &str = "printf '{\"own\": %s, \"session\": \"%s\"}' $(nice) \"$(sed 's/.* //' /proc/self/autogroup 2> /dev/null)\"";
+
+#[tokio::test]
+async fn a_program_runs_behind_jobql_itself() {
+    let here = std::process::Command::new("nice").output().expect("nice runs").stdout;
+    let here: i64 = String::from_utf8_lossy(&here).trim().parse().expect("a number");
+    let session = if Path::new("/proc/self/autogroup").exists() { "10" } else { "" };
+    let bench = Bench::with(NICENESS).await;
+    let server = bench.serve(&[]).await;
+    // The system takes few changes of sessions a second from whoever is not its administrator.
+    eventually("a program says that it stands behind", SOON, async || {
+        let id = server.submit("script", json!({})).await;
+        let result = ended(&server, &id).await["result"].take();
+        assert_eq!(result["own"], (here + 10).min(19), "{result}");
+        (result["session"] == session).then_some(())
+    })
+    .await;
+}

@@ -1,24 +1,34 @@
 //! What goes into a program and comes out of it: payload, result, log.
 //!
 //! All three pipes are served at the same time, as a program may well write before it has read everything. What is
-//! kept is bounded, whatever the program prints.
+//! kept is bounded, whatever the program prints. So is what the rest costs: of a program that prints more than a log may
+//! have, [`CHUNKS_AT_ONCE`] are read, and then none for [`PAUSE`], for which the program waits if its pipe is full.
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use entity::job_log::LogStream;
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
 
+use crate::store::log::MAX_BYTES;
 use crate::worker::job_log::JobLog;
 use crate::worker::progress::ProgressReporter;
 
+/// How a line begins that says how far the program is.
+const PROGRESS: &str = "::progress";
 /// The end of the log that a failure shows, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_096;
 /// Longest line of the log, in bytes; the rest of a longer one is dropped.
 const LINE_BYTES: usize = 4_096;
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 16 << 10;
+/// Bytes read at a time: what a pipe holds.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks of more than a log may have that are read at once.
+const CHUNKS_AT_ONCE: usize = 4;
+/// Until the next ones are read: at most 256 MiB a second then. Timers are no finer.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Writes the payload and closes the pipe. A program need not read it.
 pub(super) async fn feed(mut stdin: impl AsyncWrite + Unpin, payload: Vec<u8>) {
@@ -65,8 +75,12 @@ impl Lines {
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
             let (text, after) = rest.split_at(end);
-            self.add(text);
-            self.end(&mut line);
+            if self.0.is_empty() {
+                line(text.get(..LINE_BYTES).unwrap_or(text));
+            } else {
+                self.add(text);
+                self.end(&mut line);
+            }
             rest = after.get(1..).unwrap_or_default();
         }
         self.add(rest);
@@ -79,15 +93,22 @@ impl Lines {
 
     /// Takes a last line that has no end.
     fn end(&mut self, mut line: impl FnMut(&[u8])) {
-        line(&std::mem::take(&mut self.0));
+        line(&self.0);
+        self.0.clear();
     }
 }
 
 /// Reads to the end of the pipe into `log`, whose last line may be unfinished then.
 pub(super) async fn read_log(mut stderr: impl AsyncRead + Unpin, log: &mut Log) {
     let mut chunk = vec![0; CHUNK_BYTES];
+    let (mut printed, mut paused_at) = (0, MAX_BYTES);
     while let Some(bytes) = read_some(&mut stderr, &mut chunk).await {
         log.take(bytes);
+        printed += bytes.len();
+        if printed > paused_at + CHUNKS_AT_ONCE * CHUNK_BYTES {
+            paused_at = printed;
+            sleep(PAUSE).await;
+        }
     }
 }
 
@@ -109,12 +130,13 @@ pub(super) struct Log {
     log: JobLog,
     lines: Lines,
     tail: VecDeque<u8>,
-    last_line: Option<String>,
+    /// As it was printed.
+    last_line: Vec<u8>,
 }
 
 impl Log {
     pub(super) fn new(progress: ProgressReporter, log: JobLog) -> Log {
-        Log { progress, log, lines: Lines::default(), tail: VecDeque::new(), last_line: None }
+        Log { progress, log, lines: Lines::default(), tail: VecDeque::new(), last_line: Vec::new() }
     }
 
     /// Takes in a last line that has no end.
@@ -124,8 +146,9 @@ impl Log {
     }
 
     /// The last line that says something and is not progress.
-    pub(super) fn last_line(&self) -> Option<&str> {
-        self.last_line.as_deref()
+    pub(super) fn last_line(&self) -> Option<String> {
+        let text = storable(&self.last_line);
+        Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
     /// The end of the log, fit to be stored.
@@ -140,29 +163,38 @@ impl Log {
         self.lines = lines;
     }
 
+    /// It becomes text only where it is told: of a gigabyte, next to nothing is.
     fn take_line(&mut self, line: &[u8]) {
-        let text = storable(line);
-        let text = text.trim();
-        if text.is_empty() {
+        if is_blank(line) {
             return;
         }
-        match progress_of(text) {
-            Some((fraction, message)) => self.progress.report(Some(fraction), message),
-            None => {
-                say(&self.log, LogStream::Stderr, line);
-                self.tail.extend(line);
-                self.tail.push_back(b'\n');
-                let excess = self.tail.len().saturating_sub(TAIL_BYTES);
-                self.tail.drain(..excess);
-                self.last_line = Some(text.to_owned());
-            }
+        if line.trim_ascii_start().starts_with(PROGRESS.as_bytes())
+            && let Some((fraction, message)) = progress_of(storable(line).trim())
+        {
+            self.progress.report(Some(fraction), message);
+            return;
         }
+        if self.log.takes_more() {
+            say(&self.log, LogStream::Stderr, line);
+        }
+        self.tail.extend(line);
+        self.tail.push_back(b'\n');
+        let excess = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..excess);
+        self.last_line.clear();
+        self.last_line.extend_from_slice(line);
     }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    let text = line.trim_ascii_start();
+    // Beyond ASCII there is white space too.
+    text.first().is_none_or(|first| !first.is_ascii() && storable(text).trim().is_empty())
 }
 
 /// `::progress 0.4 message`, the message optional; none for any other line.
 fn progress_of(line: &str) -> Option<(f64, Option<String>)> {
-    let rest = line.strip_prefix("::progress")?.strip_prefix([' ', '\t'])?.trim_start();
+    let rest = line.strip_prefix(PROGRESS)?.strip_prefix([' ', '\t'])?.trim_start();
     let (fraction, message) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
     let fraction: f64 = fraction.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction))?;
     let message = message.trim();
@@ -176,6 +208,8 @@ fn storable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -197,12 +231,43 @@ mod tests {
         let mut log = Log::new(ProgressReporter::default(), JobLog::default());
         read_log(printed.as_slice(), &mut log).await;
         log.end();
-        assert_eq!(log.last_line(), Some("last \u{fffd}\u{fffd}"));
+        assert_eq!(log.last_line().as_deref(), Some("last \u{fffd}\u{fffd}"));
         assert!(
             log.tail().len() <= TAIL_BYTES + 8,
             "replacement characters are longer than what they replace"
         );
         assert!(log.tail().starts_with("xx") && log.tail().ends_with("last \u{fffd}\u{fffd}\n"));
+    }
+
+    #[tokio::test]
+    async fn more_than_a_log_may_have_is_read_at_a_pace_and_less_at_once() {
+        let printed = |bytes: usize| "a line\n".repeat(bytes / 7);
+        let log = || Log::new(ProgressReporter::default(), JobLog::default());
+        assert!(read_log(printed(MAX_BYTES).as_bytes(), &mut log()).now_or_never().is_some());
+        let (pauses, began_at) = (16, std::time::Instant::now());
+        let much = printed(MAX_BYTES + pauses * (CHUNKS_AT_ONCE + 1) * CHUNK_BYTES);
+        let mut log = log();
+        read_log(much.as_bytes(), &mut log).await;
+        assert!(began_at.elapsed() >= PAUSE * u32::try_from(pauses).unwrap());
+        assert_eq!(log.last_line().as_deref(), Some("a line"));
+    }
+
+    #[test]
+    fn a_line_is_the_same_wherever_the_chunks_end() {
+        let printed = b" one\n\n \t\r\n\xc2\xa0\n::progress 0.5 half\n::progressive\ntwo \xff\r\nthree";
+        let told = |size: usize| {
+            let (progress, said) = (ProgressReporter::default(), JobLog::default());
+            let mut log = Log::new(progress, said.clone());
+            printed.chunks(size).for_each(|chunk| log.take(chunk));
+            log.end();
+            (said.lines(), log.tail(), log.last_line())
+        };
+        let whole = told(printed.len());
+        let lines: Vec<&str> = whole.0.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(lines, [" one", "::progressive", "two \u{fffd}", "three"]);
+        assert_eq!(whole.1, " one\n::progressive\ntwo \u{fffd}\r\nthree\n");
+        assert_eq!(whole.2.as_deref(), Some("three"));
+        assert!((1..printed.len()).all(|size| told(size) == whole));
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Program;
+use super::niceness::run_behind;
 use super::process_group::ProcessGroup;
 use super::supervisor::watched_signals;
 
@@ -59,6 +60,7 @@ impl Spawner {
             let mut command = program.command();
             command.process_group(0);
             die_with_parent(command.as_std_mut(), Signal::SIGKILL);
+            run_behind(command.as_std_mut());
             return self.spawn(command, ProcessGroup::of).await;
         }
         let (said, says) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;

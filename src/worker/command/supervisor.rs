@@ -35,6 +35,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, killpg, raise, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
+use super::niceness;
+
 /// The first argument of a supervisor; the second is the number of the pipe on which it reports, then comes the program.
 pub(super) const ASKED: &str = "__supervise";
 /// How long what cannot be killed is waited for.
@@ -60,6 +62,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
 fn supervise(argv: &[OsString], report: RawFd) -> io::Result<ExitStatus> {
     let signals = watched_signals();
     signals.thread_block()?;
+    niceness::let_session_run_behind();
     let program = start(argv, report)?;
     let mut ended = None;
     while ended.is_none() {
@@ -117,6 +120,7 @@ fn spawn(argv: &[OsString], report: &File) -> io::Result<Pid> {
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
     super::spawner::die_with_parent(&mut command, Signal::SIGKILL);
+    niceness::run_behind(&mut command);
     let child = command.spawn()?;
     // Not ours to hold: a reader of what the program prints waits until nobody has the pipe.
     for number in 0..=2 {
