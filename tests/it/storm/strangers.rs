@@ -1,13 +1,18 @@
 //! Those who mean no good: who dawdle, who come and go, and who send what is as bad as it can be.
+//!
+//! They are elsewhere, as strangers are: on threads of their own, behind everything else that this machine has to do, and what
+//! they send is made before they come. What they do costs the server what it costs; what it costs them is no part of it. That
+//! they come in full number all the same, [`Strangers::came`] says.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -21,6 +26,21 @@ const COMERS: usize = 5_000;
 const AT_ONCE: usize = 25;
 /// Between two bad documents.
 const DOCUMENT_EVERY: Duration = Duration::from_millis(100);
+
+/// At least so many bad documents get through in a wave, each twice; on a machine with nothing else to do it is 80.
+const DOCUMENTS: u64 = 18;
+/// The furthest that a thread can step back.
+const BEHIND_ALL: i32 = 19;
+
+/// Where the strangers are.
+static ELSEWHERE: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut threads = Builder::new_multi_thread();
+    threads.worker_threads(2).enable_all().on_thread_start(|| {
+        // SAFETY: a plain system call, which concerns this thread alone.
+        unsafe { nix::libc::nice(BEHIND_ALL) };
+    });
+    threads.build().expect("a runtime")
+});
 
 /// What a wave has done, and who of it is still there.
 pub struct Strangers {
@@ -40,15 +60,35 @@ struct Done {
 
 impl Strangers {
     /// A wave of so long.
-    pub async fn storm(url: &str, token: &str, time: Duration) -> Strangers {
-        let mut strangers = Strangers { done: Arc::default(), staying: JoinSet::new(), sockets: Vec::new() };
-        strangers.dawdle(url, token).await;
-        let (come, documents) = (strangers.done.clone(), strangers.done.clone());
-        let coming = tokio::spawn(come_and_go(url.to_owned(), time, come));
-        let sending = tokio::spawn(send_documents(url.to_owned(), token.to_owned(), time, documents));
-        coming.await.expect("who come and go");
-        sending.await.expect("who send documents");
-        strangers
+    pub async fn storm(url: &str, token: &str, documents: &BadDocuments, time: Duration) -> Strangers {
+        let (url, token, documents) = (url.to_owned(), token.to_owned(), documents.clone());
+        let storm = ELSEWHERE.spawn(async move {
+            let mut strangers =
+                Strangers { done: Arc::default(), staying: JoinSet::new(), sockets: Vec::new() };
+            strangers.dawdle(&url, &token).await;
+            let (come, sent) = (strangers.done.clone(), strangers.done.clone());
+            let coming = tokio::spawn(come_and_go(url.clone(), time, come));
+            let sending = tokio::spawn(send_documents(url, token, documents, time, sent));
+            coming.await.expect("who come and go");
+            sending.await.expect("who send documents");
+            strangers
+        });
+        storm.await.expect("the strangers")
+    }
+
+    /// How many sockets are open that the server has no reason to close.
+    pub fn sockets(&self) -> u64 {
+        self.sockets.len() as u64
+    }
+
+    /// True when it was the storm that it should be.
+    pub fn came(&self) -> bool {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Done { heads, bodies, silent, comers, documents } = &*self.done;
+        [heads, bodies, silent].map(of) == [DAWDLERS as u64; 3]
+            && self.sockets.len() == DAWDLERS / 2
+            && of(comers) == COMERS as u64
+            && of(documents) >= DOCUMENTS
     }
 
     /// All who are still there hang up.
@@ -157,19 +197,18 @@ async fn come_and_go(url: String, time: Duration, done: Arc<Done>) {
 }
 
 /// One bad document after the other, each of which must be refused.
-async fn send_documents(url: String, token: String, time: Duration, done: Arc<Done>) {
-    // Written once: what this side does is not what is measured.
-    let bodies: Vec<(String, &[&str])> = documents()
-        .into_iter()
-        .map(|(document, variables, codes)| {
-            (json!({"query": document, "variables": variables}).to_string(), codes)
-        })
-        .collect();
+async fn send_documents(
+    url: String,
+    token: String,
+    documents: BadDocuments,
+    time: Duration,
+    done: Arc<Done>,
+) {
     let client = reqwest::Client::new();
     let mut ticks = interval(DOCUMENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let sending = async {
-        for (body, codes) in bodies.iter().cycle() {
+        for (body, codes) in documents.0.iter().cycle() {
             ticks.tick().await;
             let request = client.post(&url).bearer_auth(&token).header("content-type", "application/json");
             let answer = request.body(body.clone()).send().await.expect("an answer");
@@ -182,6 +221,20 @@ async fn send_documents(url: String, token: String, time: Duration, done: Arc<Do
     };
     // It goes on until then.
     let _ = timeout(time, sending).await;
+}
+
+/// Bodies of requests with bad documents, and the codes with which each may be refused. Cheap to clone.
+#[derive(Clone)]
+pub struct BadDocuments(Arc<[(String, &'static [&'static str])]>);
+
+impl BadDocuments {
+    /// Takes a while.
+    pub fn write() -> BadDocuments {
+        let bodies = documents().into_iter().map(|(document, variables, codes)| {
+            (json!({"query": document, "variables": variables}).to_string(), codes)
+        });
+        BadDocuments(bodies.collect())
+    }
 }
 
 /// Documents with their variables, and the codes with which they may be refused.
