@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use jobql::store::commit_time;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -17,11 +18,7 @@ pub(super) async fn last_changes(
 ) -> anyhow::Result<HashMap<String, DateTime<Utc>>> {
     let ids = ids.iter().map(|id| Uuid::parse_str(id)).collect::<Result<Vec<_>, _>>()?;
     let mut connection = PgConnection::connect(database_url).await?;
-    let rows: Vec<(Uuid, DateTime<Utc>)> =
-        sqlx::query_as("SELECT id, pg_xact_commit_timestamp(xmin) FROM job WHERE id = ANY($1)")
-            .bind(ids)
-            .fetch_all(&mut connection)
-            .await?;
+    let rows = commit_time::of_last_changes(&mut connection, &ids).await?;
     Ok(rows.into_iter().map(|(id, at)| (id.to_string(), at)).collect())
 }
 
