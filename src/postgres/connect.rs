@@ -15,8 +15,9 @@ use super::embedded::Cluster;
 
 /// How long a borrower waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that has been idle for so long is asked whether it is still there before it is used again: after the database
-/// was away, only what ran into that meets a dead one. To ask each time cost a seventh of the submits of 64 connections.
+/// A connection that has been idle for so long is asked whether it is still there before it is used again. So only what is sent
+/// within this time of the database's end meets a dead one, and counts as what was under way then. To ask each time cost a
+/// seventh of the submits of 64 connections.
 const ASKED_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection that comes back may take to answer.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -352,13 +352,24 @@ async fn a_database_that_is_away_is_unavailable_and_the_server_says_so() {
         server.db.options().database("postgres").connect().await.expect("a session")
     };
     sqlx::raw_sql(sqlx::AssertSqlSafe(close)).execute(&mut elsewhere).await.expect("close");
+    // What is sent over a connection that was in use a moment ago counts as sent: its outcome is open until the database is
+    // back, or for 40 s, which this waits for should it happen all the same.
+    let in_use = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = $1 AND application_name = 'jobql' AND state_change > clock_timestamp() - interval '150 ms'";
+    crate::support::eventually("the server's connections are at rest", crate::support::SOON, async || {
+        let in_use: i64 =
+            sqlx::query_scalar(in_use).bind(&name).fetch_one(&mut admin).await.expect("a count");
+        (in_use == 0).then_some(())
+    })
+    .await;
+    let patience = json!({"input": {"waitSeconds": 60}});
     sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
         .bind(&name)
         .execute(&mut elsewhere)
         .await
         .expect("terminate");
     let submit = "mutation { submitJob(input: {kind: \"echo\"}) { job { id } } }";
-    let answer = server.process.ask(submit, json!({})).await;
+    let answer = server.process.ask(submit, patience).await;
     let code = answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default().to_owned();
     assert!(["UNAVAILABLE", "UNKNOWN_OUTCOME"].contains(&code.as_str()), "{answer}");
     let base = server.process.url.replace("/graphql", "");
