@@ -13,8 +13,9 @@
 //!   died, as when a whole process does.
 //! - More output than a result may have is OUTPUT_LIMIT, output that is no JSON is INVALID_RESULT.
 //!
-//! It runs [behind](niceness) jobql itself, which has to answer others. When it is over, for whatever reason, all that the program started is killed, wherever it went: [`supervisor`]. A program
-//! that is to stop gets SIGTERM and two seconds first; one whose attempt was lost to another worker does not.
+//! It runs [behind](niceness) jobql itself, which has to answer others. When it is over, for whatever reason, all that the
+//! program started is killed, wherever it went: [`supervisor`]. A program that is to stop gets SIGTERM and two seconds first;
+//! one whose attempt was lost to another worker does not.
 
 mod niceness;
 mod pipes;
