@@ -37,10 +37,11 @@ def in_turn(run, measurements):
         measure()
 
 
-def of_jobql(run, scenario, *arguments, slots=None, name=JOBQL):
+def of_jobql(run, scenario, *arguments, slots=None, name=JOBQL, reads_commits=False):
     def measure():
         with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder, slots)) as server:
-            run.note(scenario, name, lambda: server.bench(*arguments))
+            commits = ["--commits-from", server.database_url] if reads_commits else []
+            run.note(scenario, name, lambda: server.bench(*arguments, *commits))
     return measure
 
 
@@ -126,8 +127,8 @@ def fanout(run):
     """Sockets that watch a job each, and many sockets on one client's jobs."""
     sizes = run.sizes
     in_turn(run, [
-        of_jobql(run, "fanout", "fanout", "--sockets", sizes.sockets, "--changes", sizes.changes),
-        of_jobql(run, "subscribers", "fanout", "--sockets", sizes.many_sockets, "--changes", sizes.changes),
+        of_jobql(run, "fanout", "fanout", "--sockets", sizes.sockets, "--changes", sizes.changes, reads_commits=True),
+        of_jobql(run, "subscribers", "fanout", "--sockets", sizes.many_sockets, "--changes", sizes.changes, reads_commits=True),
         of_jobql(run, "stream", "stream", "--sockets", sizes.stream_sockets, "--rate", sizes.stream_rate, "--seconds", sizes.seconds),
     ])
 

@@ -185,8 +185,7 @@ class Jobql:
         self.url = found[0]
 
     def bench(self, *arguments):
-        command = [self.program, "bench", "--json", "--url", self.url, "--server-pid", str(self.process.pid),
-                   *(["--commits-from", self.database_url] if not os.environ.get("OLD") else []), *map(str, arguments)]
+        command = [self.program, "bench", "--json", "--url", self.url, "--server-pid", str(self.process.pid), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=more_descriptors, cwd=self.folder)
         if done.returncode:
             raise RuntimeError(f"jobql bench {' '.join(map(str, arguments))}: {done.stderr.strip()}")
