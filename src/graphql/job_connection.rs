@@ -151,7 +151,7 @@ impl JobConnection {
     }
 
     /// What lies around this page.
-    #[graphql(complexity = 0)]
+    #[graphql(complexity = "child_complexity")]
     async fn page_info(&self) -> PageInfo {
         let filter = match &self.list {
             List::Newest(filter) => filter.clone(),

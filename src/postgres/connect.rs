@@ -120,10 +120,8 @@ fn lazy_pool(connections: u32, options: PgConnectOptions) -> PgPool {
         .test_before_acquire(false)
         .before_acquire(|connection, connection_was| {
             Box::pin(async move {
-                if connection_was.idle_for >= ASKED_AFTER {
-                    connection.ping().await?;
-                }
-                Ok(true)
+                // One that does not answer is left for another.
+                Ok(connection_was.idle_for < ASKED_AFTER || connection.ping().await.is_ok())
             })
         })
         // A `begin()` future that is dropped in flight leaves the session inside a transaction without

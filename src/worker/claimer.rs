@@ -60,8 +60,10 @@ struct Queue {
     completed: Arc<Completions>,
     rate: CompletionRate,
     is_dry: bool,
-    /// The latest claim was full, so that what it took may lie before the next one's jobs. Forgotten at each poll.
+    /// The latest claim was full, so that what it took may lie before the next one's jobs.
     is_behind: bool,
+    /// The next claim looks at the jobs themselves, as it does once after each poll: the ledger is not to be trusted alone.
+    is_plain_due: bool,
 }
 
 /// A claim that is on its way. Dropping it leaves it to run: what it claims is then not named by any heartbeat, and
@@ -85,6 +87,7 @@ impl Claimer {
             rate: CompletionRate::none(now),
             is_dry: false,
             is_behind: false,
+            is_plain_due: true,
         };
         Claimer {
             queues: registration.settings.queues.iter().map(queue).collect(),
@@ -146,7 +149,7 @@ impl Claimer {
         if now >= self.poll_at || (self.held_suspect && !holds_suspect) {
             self.poll_at = now + POLL;
             self.expect_work();
-            self.queues.iter_mut().for_each(|queue| queue.is_behind = false);
+            self.queues.iter_mut().for_each(|queue| queue.is_plain_due = true);
         }
         self.held_suspect = holds_suspect;
         self.start_jobs();
@@ -254,9 +257,12 @@ impl Claimer {
                 queue: queue.name.clone(),
                 limit: i64::try_from(limit).unwrap_or(i64::MAX),
                 holds_suspect: self.held_suspect,
-                from_ledger: queue.is_behind,
+                from_ledger: queue.is_behind && !queue.is_plain_due,
             };
             let from_ledger = request.from_ledger;
+            if let Some(queue) = self.queues.get_mut(index) {
+                queue.is_plain_due &= from_ledger;
+            }
             self.next_claim = (index + 1) % self.queues.len();
             // Until the answer says otherwise, or news that come while it is on its way and that it may not know of.
             self.set_dry(index, true);

@@ -213,7 +213,8 @@ async fn output_without_end_is_capped_and_costs_no_memory() {
 }
 
 /// What a shell says of its own niceness, and of its session's.
-const NICENESS: &str = "printf '{\"own\": %s, \"session\": \"%s\"}' $(nice) \"$(sed 's/.* //' /proc/self/autogroup 2> /dev/null)\"";
+const NICENESS: &str = "printf '{\"own\": %s, \"session\": \"%s\"}' $(nice) \
+    \"$(sed 's/.* //' /proc/self/autogroup 2> /dev/null)\"";
 
 #[tokio::test]
 async fn a_program_runs_behind_jobql_itself() {

@@ -52,6 +52,11 @@ pub(super) async fn fanout(
     sockets: usize,
     changes: usize,
 ) -> anyhow::Result<Figures> {
+    let changes_once = options.commits_from.is_none() || changes <= sockets;
+    anyhow::ensure!(
+        changes_once,
+        "a job that changes twice shows its last commit only: no more changes than sockets"
+    );
     let mut figures = Figures::of("fanout");
     let client = format!("bench-{}", uuid::Uuid::now_v7());
     let mut connection = Connection::open(target).await?;
@@ -88,7 +93,6 @@ pub(super) async fn fanout(
     figures.note_times("answer", answers);
     figures.note_times("told", told);
     if let Some(url) = &options.commits_from {
-        anyhow::ensure!(changes <= sockets, "a job that changes twice shows its last commit only");
         let committed = commits::last_changes(url, &ids).await?;
         let after = seen_at.iter().filter_map(|(id, at)| Some(commits::since(*committed.get(*id)?, *at)));
         figures.note_times("after_commit", after.collect());

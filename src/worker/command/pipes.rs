@@ -105,7 +105,7 @@ pub(super) async fn read_log(mut stderr: impl AsyncRead + Unpin, log: &mut Log) 
     while let Some(bytes) = read_some(&mut stderr, &mut chunk).await {
         log.take(bytes);
         printed += bytes.len();
-        if printed > paused_at + CHUNKS_AT_ONCE * CHUNK_BYTES {
+        if printed >= paused_at + CHUNKS_AT_ONCE * CHUNK_BYTES {
             paused_at = printed;
             sleep(PAUSE).await;
         }
@@ -188,8 +188,8 @@ impl Log {
 
 fn is_blank(line: &[u8]) -> bool {
     let text = line.trim_ascii_start();
-    // Beyond ASCII there is white space too.
-    text.first().is_none_or(|first| !first.is_ascii() && storable(text).trim().is_empty())
+    // There is more white space than ASCII's own.
+    text.first().is_none_or(|first| !first.is_ascii_graphic() && storable(text).trim().is_empty())
 }
 
 /// `::progress 0.4 message`, the message optional; none for any other line.
