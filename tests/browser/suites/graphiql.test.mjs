@@ -12,6 +12,18 @@ describe('GraphiQL', { concurrency: false }, () => {
     await page.locator('.graphiql-query-editor').getByText(name, { exact: true }).first().waitFor();
   };
 
+  /** Executes what the editor shows. Right after a tab was chosen GraphiQL may still run the other one's operation: then again. */
+  const execute = async (page, seen) => {
+    for (let tries = 1; ; tries += 1) {
+      await page.getByRole('button', { name: /execute/i }).click();
+      try {
+        return await seen.waitFor({ timeout: 8_000 });
+      } catch (late) {
+        if (tries === 4) throw late;
+      }
+    }
+  };
+
   test('runs a mutation and a query', async () => {
     const { page, whole } = await own.window();
     await page.goto('/graphiql');
@@ -19,8 +31,7 @@ describe('GraphiQL', { concurrency: false }, () => {
     await page.getByRole('button', { name: /execute/i }).click();
     await result(page).getByText('"DONE"').first().waitFor();
     await tab(page, 'Jobs');
-    await page.getByRole('button', { name: /execute/i }).click();
-    await result(page).getByText('totalCount').first().waitFor();
+    await execute(page, result(page).getByText('totalCount').first());
     await whole();
   });
 
@@ -31,12 +42,10 @@ describe('GraphiQL', { concurrency: false }, () => {
     await tab(page, 'Watch');
     // Until the editor has turned to the tab, it is the other one's operation that would be executed.
     await page.locator('.graphiql-query-editor').getByText('jobUpdated').first().waitFor();
-    await page.getByRole('button', { name: /execute/i }).click();
-    await page.getByRole('button', { name: /stop/i }).waitFor();
     // What is submitted before the server has the subscription is not told: until one is.
     const again = setInterval(() => void submit(own.server, [{ kind: 'echo', payload: {}, displayName: 'seen in GraphiQL' }]), 500);
     try {
-      await result(page).getByText('seen in GraphiQL').first().waitFor();
+      await execute(page, result(page).getByText('seen in GraphiQL').first());
     } finally {
       clearInterval(again);
     }
