@@ -45,6 +45,7 @@ mod patient_stream;
 mod protective_headers;
 mod tls;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,10 @@ const GOODBYE: Duration = Duration::from_secs(3);
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
-pub struct HttpState {
+pub struct HttpState(Arc<Shared>);
+
+/// What the clones share.
+pub struct Shared {
     schema: Schema,
     store: Store,
     events: Events,
@@ -96,11 +100,19 @@ pub struct HttpState {
     tasks: TaskTracker,
 }
 
+impl Deref for HttpState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 impl HttpState {
     /// The state of a server on these.
     pub fn new(store: Store, events: Events, config: Arc<Config>, access: Access) -> HttpState {
         let parts = Parts { store: store.clone(), events: events.clone(), config: config.clone() };
-        HttpState {
+        HttpState(Arc::new(Shared {
             schema: graphql::schema(parts),
             store,
             events,
@@ -111,7 +123,7 @@ impl HttpState {
             access,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        }))
     }
 
     /// Whose limits a request counts against.
@@ -161,14 +173,15 @@ pub fn health_router(state: HttpState) -> Router {
 
 /// Serves `router`, which works with `state`, until `shutdown`, and then until all is finished or [`DRAIN`] is over.
 pub async fn serve(listener: TcpListener, router: Router, state: HttpState, shutdown: CancellationToken) {
-    let HttpState { closing, tasks, config, limiter, traffic, availability, store, .. } = state;
-    tasks.spawn(availability.watch(store, closing.clone()));
+    let Shared { closing, tasks, config, limiter, traffic, availability, store, .. } = &*state;
+    tasks.spawn(availability.clone().watch(store.clone(), closing.clone()));
     let tls = config.tls.clone().map(|tls| {
         let (certificates, receiver) = Certificates::new(tls);
         tasks.spawn(certificates.keep(closing.clone()));
         receiver
     });
-    let serving = Serving { router, limiter, traffic, tls, closing: closing.clone() };
+    let serving =
+        Serving { router, limiter: limiter.clone(), traffic: traffic.clone(), tls, closing: closing.clone() };
     let connections = TaskTracker::new();
     let stop = async {
         shutdown.cancelled().await;

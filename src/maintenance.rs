@@ -16,8 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Retention};
-use crate::error::{self, Error, Result};
+use crate::error::{self, Result};
 use crate::store::Store;
+
+/// The loops begin one after the other, so that they do not all come at once for ever: on two cores the changes that met
+/// them were told 2 ms later than others.
+const APART: Duration = Duration::from_millis(21);
 
 /// A job is promoted within a second of its time; the promoter looks twice in that.
 const PROMOTE_EVERY: Duration = Duration::from_millis(500);
@@ -48,33 +52,32 @@ const AGE_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts the loops; they run on `tasks` until `shutdown`.
 pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let mut upkeep = Upkeep { tasks, shutdown, loops: 0 };
     let retention = config.retention;
     if let Some(sender) = callbacks::Sender::new(config.callbacks.clone()) {
         let delivering = store.clone();
-        tasks.spawn(repeat("deliver callbacks", DELIVER_EVERY, shutdown.clone(), move || {
+        upkeep.repeat("deliver callbacks", DELIVER_EVERY, move || {
             let (sender, store) = (sender.clone(), delivering.clone());
             async move { sender.deliver(&store).await }
-        }));
+        });
     }
     let folding = store.clone();
-    tasks.spawn(repeat("fold the counts of jobs", FOLD_EVERY, shutdown.clone(), move || {
+    upkeep.repeat("fold the counts of jobs", FOLD_EVERY, move || {
         let store = folding.clone();
         async move { store.fold_counts().await.map(drop) }
-    }));
+    });
     let promoting = store.clone();
-    tasks.spawn(repeat("promote jobs", PROMOTE_EVERY, shutdown.clone(), move || promote(promoting.clone())));
+    upkeep.repeat("promote jobs", PROMOTE_EVERY, move || promote(promoting.clone()));
     let releasing = store.clone();
-    tasks.spawn(repeat("release dependents", RELEASE_EVERY, shutdown.clone(), move || {
+    upkeep.repeat("release dependents", RELEASE_EVERY, move || {
         let store = releasing.clone();
         async move { store.release_dependents().await.map(drop) }
-    }));
+    });
     let pruning = store.clone();
-    tasks.spawn(repeat("prune finished jobs", PRUNE_EVERY, shutdown.clone(), move || {
-        prune(pruning.clone(), retention)
-    }));
+    upkeep.repeat("prune finished jobs", PRUNE_EVERY, move || prune(pruning.clone(), retention));
     if !config.ageing.is_empty() {
         let (ageing, queues) = (store.clone(), Arc::new(config.ageing.clone()));
-        tasks.spawn(repeat("age queues", AGE_EVERY, shutdown.clone(), move || {
+        upkeep.repeat("age queues", AGE_EVERY, move || {
             let (store, queues) = (ageing.clone(), queues.clone());
             async move {
                 for (queue, seconds) in queues.iter() {
@@ -82,26 +85,47 @@ pub fn start(store: &Store, config: &Config, tasks: &TaskTracker, shutdown: &Can
                 }
                 Ok(())
             }
-        }));
+        });
     }
     let sampling = store.clone();
-    tasks.spawn(repeat("sample the load", SAMPLE_EVERY, shutdown.clone(), move || {
+    upkeep.repeat("sample the load", SAMPLE_EVERY, move || {
         let store = sampling.clone();
         async move { store.sample_load().await }
-    }));
+    });
     let adding_up = store.clone();
-    tasks.spawn(repeat("add up durations", ADD_UP_EVERY, shutdown.clone(), move || {
+    upkeep.repeat("add up durations", ADD_UP_EVERY, move || {
         let store = adding_up.clone();
         async move { store.add_external_durations().await.map(drop) }
-    }));
+    });
     let (timing, kinds) = (store.clone(), Arc::new(config.kinds.clone()));
-    tasks.spawn(repeat("end overdue attempts", SWEEP_EVERY, shutdown.clone(), move || {
+    upkeep.repeat("end overdue attempts", SWEEP_EVERY, move || {
         overdue::end_overdue(timing.clone(), kinds.clone())
-    }));
+    });
     let sweeping = store.clone();
-    tasks.spawn(repeat("sweep for dead workers", SWEEP_EVERY, shutdown.clone(), move || {
-        sweep(sweeping.clone())
-    }));
+    upkeep.repeat("sweep for dead workers", SWEEP_EVERY, move || sweep(sweeping.clone()));
+}
+
+/// What has been started so far.
+struct Upkeep<'a> {
+    tasks: &'a TaskTracker,
+    shutdown: &'a CancellationToken,
+    loops: u32,
+}
+
+impl Upkeep<'_> {
+    /// Starts another loop.
+    fn repeat<F>(
+        &mut self,
+        what: &'static str,
+        every: Duration,
+        run_once: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let begins_after = APART * self.loops;
+        self.loops += 1;
+        self.tasks.spawn(repeat(what, begins_after, every, self.shutdown.clone(), run_once));
+    }
 }
 
 async fn promote(store: Store) -> Result<()> {
@@ -143,12 +167,22 @@ async fn sweep(store: Store) -> Result<()> {
     Ok(())
 }
 
-async fn repeat<F>(what: &'static str, every: Duration, shutdown: CancellationToken, run_once: impl Fn() -> F)
-where
-    F: Future<Output = std::result::Result<(), Error>>,
+async fn repeat<F>(
+    what: &'static str,
+    begins_after: Duration,
+    every: Duration,
+    shutdown: CancellationToken,
+    run_once: impl Fn() -> F,
+) where
+    F: Future<Output = Result<()>>,
 {
     let mut failing = false;
+    let mut wait = begins_after;
     loop {
+        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        wait = every;
         // What was begun goes on in a task of the store.
         let Some(outcome) = shutdown.run_until_cancelled(run_once()).await else { return };
         match outcome {
@@ -162,9 +196,6 @@ where
                 tracing::warn!(error = %error, source = %error::cause_of(&error), "could not {what}");
             }
             Err(_) => {}
-        }
-        if shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
-            return;
         }
     }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-pub use self::connect::Database;
 use self::connect::Routes;
+pub use self::connect::{ASKED_AFTER, Database};
 use self::embedded::Cluster;
 use crate::config::Config;
 

@@ -26,6 +26,7 @@ pub mod finish;
 pub mod forecast;
 pub mod group;
 pub mod hand_down;
+mod kept;
 pub mod lease;
 pub mod ledger;
 pub mod list;
@@ -54,6 +55,7 @@ pub mod workflow;
 pub mod workflow_callback;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,12 +76,18 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The way to the jobs. Cheap to clone; all clones share the pools and the group writers.
 #[derive(Clone)]
-pub struct Store {
+pub struct Store(Arc<Shared>);
+
+/// What the clones share.
+pub struct Shared {
     /// For reads and changes on behalf of someone.
     pool: PgPool,
     /// For submits and for what workers and the upkeep do: a flood of reads must not cost a worker its lease.
     work: PgPool,
     orm: DatabaseConnection,
+    /// For the reads of the hub.
+    watching: kept::KeptConnection,
+    claiming: kept::KeptConnection,
     tasks: TaskTracker,
     forecasts: forecast::Forecasts,
     quota: queue_quota::QueueQuota,
@@ -94,13 +102,21 @@ pub struct Store {
     counts: Arc<figures::Counts>,
 }
 
+impl Deref for Store {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 impl Store {
     /// A store on a pool with its face for SeaORM, and on another pool for work that must not wait for reads. Starts
     /// the group writers on the current runtime.
     pub fn new(pool: PgPool, work: PgPool, orm: DatabaseConnection) -> Store {
         let tasks = TaskTracker::new();
         let releaser = release::Releaser::spawn(&work, &tasks);
-        Store {
+        Store(Arc::new(Shared {
             submits: submit::writer(&work, &tasks),
             ends: finish::writer(&work, &tasks, &releaser),
             releaser,
@@ -112,11 +128,13 @@ impl Store {
             ended_externally: external_durations::EndedExternally::default(),
             quota: queue_quota::QueueQuota::default(),
             counts: Arc::default(),
+            watching: kept::KeptConnection::of(&work),
+            claiming: kept::KeptConnection::of(&work),
             pool,
             work,
             orm,
             tasks,
-        }
+        }))
     }
 
     /// The pool of reads, for tests and checks.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::error_codes::RequestState;
-use super::job::PLAIN;
+use super::job;
 use super::loaders::Loaders;
 use super::subscribing::{Event, EventSchema, root};
 use crate::job::viewer::Viewer;
@@ -163,11 +163,11 @@ impl Recipes {
     }
 }
 
-/// True when everything that is selected of the job is among [`PLAIN`].
+/// True when everything that is selected of the job is plain.
 fn is_plain(document: &ExecutableDocument, root: &Field) -> bool {
     fn all(document: &ExecutableDocument, set: &SelectionSet) -> bool {
         set.items.iter().all(|selection| match &selection.node {
-            Selection::Field(field) => PLAIN.contains(&field.node.name.node.as_str()),
+            Selection::Field(field) => job::is_plain(field.node.name.node.as_str()),
             Selection::InlineFragment(fragment) => all(document, &fragment.node.selection_set.node),
             Selection::FragmentSpread(spread) => document
                 .fragments

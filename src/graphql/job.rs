@@ -8,9 +8,11 @@ use async_graphql::parser::types::{Field, Selection};
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::ContainerType;
 use async_graphql::{
-    Context, ContextSelectionSet, ID, Object, ObjectType, OutputType, Positioned, Result, ServerResult, Value,
+    Context, ContextSelectionSet, ID, Object, ObjectType, OutputType, Positioned, Result, SelectionField,
+    ServerResult, Value,
 };
 use entity::job;
+use entity::job::Column;
 use futures_util::FutureExt;
 
 use super::Parts;
@@ -35,31 +37,61 @@ use crate::store::dependency::{Direction, NeighbourRequest};
 const DEFAULT_LINES: i32 = 100;
 
 /// Fields of a job that are the same whenever they are read of the same version.
-pub(super) const PLAIN: [&str; 23] = [
-    "__typename",
-    "id",
-    "handle",
-    "clientId",
-    "requestId",
-    "kind",
-    "queue",
-    "displayName",
-    "status",
-    "version",
-    "priority",
-    "payload",
-    "result",
-    "error",
-    "progress",
-    "attempt",
-    "maxAttempts",
-    "createdAt",
-    "runAt",
-    "startedAt",
-    "finishedAt",
-    "cancelRequestedAt",
-    "startBefore",
+const PLAIN: [(&str, &[Column]); 23] = [
+    ("__typename", &[]),
+    ("id", &[Column::Id]),
+    ("handle", &[Column::Id]),
+    ("clientId", &[Column::ClientId]),
+    ("requestId", &[Column::RequestId]),
+    ("kind", &[Column::Kind]),
+    ("queue", &[Column::Queue]),
+    ("displayName", &[Column::DisplayName]),
+    ("status", &[Column::Status]),
+    ("version", &[Column::Version]),
+    ("priority", &[Column::Priority]),
+    ("payload", &[Column::Payload]),
+    ("result", &[Column::Result]),
+    ("error", &[Column::Error]),
+    ("progress", &[Column::ProgressFraction, Column::ProgressMessage, Column::ProgressAt]),
+    ("attempt", &[Column::Attempt]),
+    ("maxAttempts", &[Column::MaxAttempts]),
+    ("createdAt", &[Column::CreatedAt]),
+    ("runAt", &[Column::RunAt]),
+    ("startedAt", &[Column::StartedAt]),
+    ("finishedAt", &[Column::FinishedAt]),
+    ("cancelRequestedAt", &[Column::CancelRequestedAt]),
+    ("startBefore", &[Column::StartBefore]),
 ];
+
+/// The columns that a plain field shows; none of any other field.
+fn columns_of(field: &str) -> Option<&'static [Column]> {
+    PLAIN.iter().find(|(name, _)| *name == field).map(|(_, columns)| *columns)
+}
+
+/// True for a field of which the model is all that it needs.
+pub(super) fn is_plain(field: &str) -> bool {
+    columns_of(field).is_some()
+}
+
+/// The columns that a connection's jobs need for what is selected of them; none when something needs whole jobs.
+pub(super) fn columns_of_connection(connection: SelectionField<'_>) -> Option<Vec<Column>> {
+    let (mut jobs, mut columns) = (Vec::new(), Vec::new());
+    for field in connection.selection_set() {
+        match field.name() {
+            "nodes" => jobs.push(field),
+            "edges" => jobs.extend(field.selection_set().filter(|of_edge| of_edge.name() == "node")),
+            _ => {}
+        }
+    }
+    for field in jobs.iter().flat_map(SelectionField::selection_set) {
+        for column in columns_of(field.name())? {
+            if !columns.iter().any(|known| *known as usize == *column as usize) {
+                columns.push(*column);
+            }
+        }
+    }
+    Some(columns)
+}
 
 /// A job as it stood when it was read.
 ///
@@ -93,10 +125,7 @@ impl Job {
         for selection in &ctx.item.node.items {
             let Selection::Field(field) = &selection.node else { return None };
             let (name, node) = (field.node.name.node.as_str(), &field.node);
-            if !PLAIN.contains(&name)
-                || !node.selection_set.node.items.is_empty()
-                || !node.directives.is_empty()
-            {
+            if !is_plain(name) || !node.selection_set.node.items.is_empty() || !node.directives.is_empty() {
                 return None;
             }
             let value = match name {
@@ -441,7 +470,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_resolved_at_once_is_what_the_engine_resolves() {
         let schema = Schema::new(Root, EmptyMutation, EmptySubscription);
-        for name in PLAIN {
+        for (name, _) in PLAIN {
             let below = match name {
                 "error" => "{ code }",
                 "progress" => "{ fraction }",

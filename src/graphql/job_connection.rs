@@ -34,11 +34,11 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// The page that is asked for, of the list with this seal.
+    /// The page that is asked for, of the list with this seal, with these columns of its jobs.
     ///
     /// # Errors
     /// `InvalidInput` naming the argument and its range.
-    pub fn page(&self, seal: &CursorSeal) -> error::Result<Page> {
+    pub fn page(&self, seal: &CursorSeal, columns: Option<Vec<job::Column>>) -> error::Result<Page> {
         let (argument, size, from) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("last", "stands with first; only one of them is allowed"));
@@ -55,6 +55,7 @@ impl Paging {
             before: position("before", &self.before)?,
             limit,
             from,
+            columns,
         })
     }
 }
@@ -255,7 +256,7 @@ mod tests {
 
     fn page(first: Option<i32>, last: Option<i32>) -> error::Result<Page> {
         let seal = CursorSeal::of(&Viewer::Operator, &JobFilter::default());
-        Paging { first, last, ..Paging::default() }.page(&seal)
+        Paging { first, last, ..Paging::default() }.page(&seal, None)
     }
 
     #[test]

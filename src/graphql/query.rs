@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, Object, Result};
 
 use super::cursor::CursorSeal;
 use super::date_time::DateTime;
-use super::job::Job;
+use super::job::{Job, columns_of_connection};
 use super::job_connection::{JobConnection, Paging, page_complexity};
 use super::job_kind::JobKind;
 use super::job_load::JobLoad;
@@ -121,7 +121,7 @@ impl Query {
             created_before: created_before.map(|at| at.instant("createdBefore")).transpose()?,
         };
         let seal = CursorSeal::of(viewer, &filter);
-        let page = Paging { first, after, last, before }.page(&seal)?;
+        let page = Paging { first, after, last, before }.page(&seal, columns_of_connection(ctx.field()))?;
         let jobs = ctx.data::<Parts>()?.store.list_jobs(viewer, &filter, &page).await?;
         Ok(JobConnection::new(jobs, filter, seal))
     }

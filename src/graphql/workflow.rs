@@ -7,6 +7,7 @@ use super::Parts;
 use super::callback::Callback;
 use super::cursor::CursorSeal;
 use super::date_time::DateTime;
+use super::job::columns_of_connection;
 use super::job_connection::{JobConnection, Paging, page_complexity};
 use super::loaders::Loaders;
 use super::queue::StatusCounts;
@@ -103,7 +104,8 @@ impl Workflow {
         let viewer = ctx.data::<Viewer>()?;
         let filter = JobFilter { workflow_id: Some(self.0.id), ..JobFilter::default() };
         let seal = CursorSeal::of(viewer, &filter);
-        let page = Paging { first, after, ..Paging::default() }.page(&seal)?;
+        let page =
+            Paging { first, after, ..Paging::default() }.page(&seal, columns_of_connection(ctx.field()))?;
         let jobs = ctx.data::<Parts>()?.store.list_jobs(viewer, &filter, &page).await?;
         Ok(JobConnection::new(jobs, filter, seal))
     }

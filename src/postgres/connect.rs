@@ -18,7 +18,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that has been idle for so long is asked whether it is still there before it is used again. So only what is sent
 /// within this time of the database's end meets a dead one, and counts as what was under way then. To ask each time cost a
 /// seventh of the submits of 64 connections.
-const ASKED_AFTER: Duration = Duration::from_millis(100);
+pub const ASKED_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection that comes back may take to answer.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing waits for borrowers.
@@ -74,8 +74,8 @@ impl Database {
         let (pool_options, listen) = (plain(pool), plain(listen));
         let pool_options = accepted_by_server(pool_options, &place).await?;
         let listen_options = accepted_by_server(listen, &place).await?;
-        // At least two each; the larger half is for work.
-        let for_reads = (connections / 2).max(2);
+        // At least two each. Of those for work four are kept by who uses them again and again.
+        let for_reads = (connections * 3 / 8).max(2);
         let pool = lazy_pool(for_reads, pool_options.clone());
         let work_pool = lazy_pool(connections.saturating_sub(for_reads).max(2), pool_options);
         let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());

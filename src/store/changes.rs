@@ -48,12 +48,15 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn watched_jobs(&self, ids: &[Uuid]) -> Result<(Vec<job::Model>, Vec<Uuid>)> {
-        sqlx::query("SELECT job.* FROM job WHERE id = ANY($1)")
+        let failed = |source| Error::database("read watched jobs", source);
+        let mut connection = self.watching.take().await.map_err(failed)?;
+        let rows = sqlx::query("SELECT job.* FROM job WHERE id = ANY($1)")
             .bind(ids)
-            .fetch_all(&self.work)
+            .fetch_all(&mut *connection)
             .await
-            .and_then(|rows| read::readable_jobs(&rows))
-            .map_err(|source| Error::database("read watched jobs", source))
+            .map_err(failed)?;
+        connection.keep();
+        read::readable_jobs(&rows).map_err(failed)
     }
 
     /// The jobs of everyone that were written since the horizon: those that can be read of the first `limit` of them by id,

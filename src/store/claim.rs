@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use entity::queue::ClaimOrder;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgConnection, PgPool, Row};
+use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
+use super::kept::KeptConnection;
 use super::lease::Lease;
 use super::ledger::BLOCK_BITS;
 use super::{Store, queue};
@@ -181,9 +182,10 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<ClaimedJob>> {
-        let (pool, counts) = (self.work.clone(), self.counts.clone());
+        let (connection, counts) = (self.claiming.clone(), self.counts.clone());
         self.detached("claim", async move {
-            let claimed = claim(&pool, &request).await.map_err(|source| Error::database("claim", source))?;
+            let claimed =
+                claim(&connection, &request).await.map_err(|source| Error::database("claim", source))?;
             counts.claim(claimed.len());
             Ok(claimed)
         })
@@ -191,8 +193,11 @@ impl Store {
     }
 }
 
-async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result<Vec<ClaimedJob>> {
-    claim_on(&mut *pool.acquire().await?, request).await
+async fn claim(connection: &KeptConnection, request: &ClaimRequest) -> sqlx::Result<Vec<ClaimedJob>> {
+    let mut connection = connection.take().await?;
+    let claimed = claim_on(&mut connection, request).await?;
+    connection.keep();
+    Ok(claimed)
 }
 
 /// Claims on this connection, which may be in a transaction.
@@ -221,6 +226,7 @@ pub(super) async fn claim_on(
         None => settings,
     };
     if settings.paused {
+        transaction.rollback().await?;
         return Ok(Vec::new());
     }
     let sql = match settings.claim_order {

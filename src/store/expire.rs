@@ -47,7 +47,9 @@ impl Store {
                 .rows_affected();
                 expired += batch;
                 if batch < BATCH.unsigned_abs() {
-                    releaser.wake();
+                    if expired > 0 {
+                        releaser.wake();
+                    }
                     return Ok(expired);
                 }
             }

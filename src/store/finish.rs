@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::group::{GroupSpec, GroupWriter};
+use super::kept::KeptConnection;
 use super::lease::Lease;
 use super::release::Releaser;
 use super::{Store, bounded};
@@ -79,9 +80,8 @@ impl Store {
 }
 
 pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker, releaser: &Releaser) -> GroupWriter<Finish, ()> {
-    let releaser = releaser.clone();
+    let (connection, releaser) = (KeptConnection::of(pool), releaser.clone());
     GroupWriter::spawn(
-        pool,
         tasks,
         GroupSpec {
             operation: "finish",
@@ -89,9 +89,9 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker, releaser: &Releaser) ->
                 AttemptEnd::Done(result) => weigh(result),
                 AttemptEnd::Failed { .. } | AttemptEnd::Released => 0,
             },
-            commit: move |pool, batch| {
-                let releaser = releaser.clone();
-                async move { commit_batch(&pool, batch, &releaser).await }
+            commit: move |batch| {
+                let (connection, releaser) = (connection.clone(), releaser.clone());
+                async move { commit_batch(&connection, batch, &releaser).await }
             },
         },
     )
@@ -107,7 +107,11 @@ fn weigh(value: &Value) -> usize {
     }
 }
 
-async fn commit_batch(pool: &PgPool, mut batch: Vec<Finish>, releaser: &Releaser) -> Vec<Result<()>> {
+async fn commit_batch(
+    connection: &KeptConnection,
+    mut batch: Vec<Finish>,
+    releaser: &Releaser,
+) -> Vec<Result<()>> {
     let leases: Vec<Lease> = batch.iter().map(|finish| finish.lease).collect();
     // Statements that lock several jobs lock them in id order.
     batch.sort_unstable_by_key(|finish| finish.lease);
@@ -116,7 +120,7 @@ async fn commit_batch(pool: &PgPool, mut batch: Vec<Finish>, releaser: &Releaser
     let mut outcomes = HashMap::with_capacity(leases.len());
     let mut noted = false;
     for (ends, part) in [(&done, Part::Done), (&others, Part::Other)] {
-        noted |= commit_part(pool, ends, part, &mut outcomes).await;
+        noted |= commit_part(connection, ends, part, &mut outcomes).await;
     }
     if noted {
         releaser.wake();
@@ -132,7 +136,7 @@ enum Part {
 
 /// Notes what became of each end; one that is missing afterwards had no lease. True when others depend on one of the jobs.
 async fn commit_part(
-    pool: &PgPool,
+    connection: &KeptConnection,
     ends: &[Finish],
     part: Part,
     outcomes: &mut HashMap<Lease, Result<()>>,
@@ -140,7 +144,7 @@ async fn commit_part(
     if ends.is_empty() {
         return false;
     }
-    match bounded(write_part(pool, ends, part)).await {
+    match bounded(write_part(connection, ends, part)).await {
         Ok(ended) => {
             let noted = ended.iter().any(|(_, matters)| *matters);
             outcomes.extend(ended.into_iter().map(|(lease, _)| (lease, Ok(()))));
@@ -150,7 +154,7 @@ async fn commit_part(
         Err(sqlx::Error::Database(_)) if ends.len() > 1 => {
             let mut noted = false;
             for end in ends {
-                noted |= Box::pin(commit_part(pool, std::slice::from_ref(end), part, outcomes)).await;
+                noted |= Box::pin(commit_part(connection, std::slice::from_ref(end), part, outcomes)).await;
             }
             return noted;
         }
@@ -166,7 +170,12 @@ async fn commit_part(
 }
 
 /// The leases that were ended, each with whether its job's end matters to others.
-async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<Vec<(Lease, bool)>> {
+async fn write_part(
+    connection: &KeptConnection,
+    ends: &[Finish],
+    part: Part,
+) -> sqlx::Result<Vec<(Lease, bool)>> {
+    let mut connection = connection.take().await?;
     let job_ids: Vec<Uuid> = ends.iter().map(|finish| finish.lease.job_id).collect();
     let epochs: Vec<i32> = ends.iter().map(|finish| finish.lease.epoch).collect();
     let rows = match part {
@@ -178,7 +187,7 @@ async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<
                     AttemptEnd::Failed { .. } | AttemptEnd::Released => String::new(),
                 })
                 .collect();
-            sqlx::query(DONE_SQL).bind(job_ids).bind(epochs).bind(results).fetch_all(pool).await?
+            sqlx::query(DONE_SQL).bind(job_ids).bind(epochs).bind(results).fetch_all(&mut *connection).await?
         }
         Part::Other => {
             let others: Vec<OtherEnd> = ends.iter().map(|finish| OtherEnd::of(&finish.end)).collect();
@@ -189,10 +198,11 @@ async fn write_part(pool: &PgPool, ends: &[Finish], part: Part) -> sqlx::Result<
                 .bind(others.iter().map(|end| end.error.as_deref()).collect::<Vec<_>>())
                 .bind(others.iter().map(|end| end.retryable).collect::<Vec<_>>())
                 .bind(others.iter().map(|end| end.retry_seconds).collect::<Vec<_>>())
-                .fetch_all(pool)
+                .fetch_all(&mut *connection)
                 .await?
         }
     };
+    connection.keep();
     rows.iter()
         .map(|row| {
             let lease = Lease { job_id: row.try_get("id")?, epoch: row.try_get("lease_epoch")? };

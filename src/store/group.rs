@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -77,14 +76,14 @@ pub struct GroupSpec<I, C> {
 
 impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
     /// Starts the writer. It ends when all senders are gone and the channel is empty.
-    pub fn spawn<C, F>(pool: &PgPool, tasks: &TaskTracker, spec: GroupSpec<I, C>) -> GroupWriter<I, O>
+    pub fn spawn<C, F>(tasks: &TaskTracker, spec: GroupSpec<I, C>) -> GroupWriter<I, O>
     where
-        C: Fn(PgPool, Vec<I>) -> F + Send + Sync + 'static,
+        C: Fn(Vec<I>) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
         let (sender, mut receiver) = mpsc::channel(CAPACITY);
         let counts = Arc::<Counts>::default();
-        let (pool, counted) = (pool.clone(), counts.clone());
+        let counted = counts.clone();
         tasks.spawn(async move {
             let mut batch = Vec::new();
             while receiver.recv_many(&mut batch, MAX_ROWS).await > 0 {
@@ -92,7 +91,7 @@ impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
                     let (rows, answers): (Vec<I>, Vec<Answer<O>>) = part.into_iter().unzip();
                     counted.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
                     counted.commits.fetch_add(1, Ordering::Relaxed);
-                    let outcomes = (spec.commit)(pool.clone(), rows).await;
+                    let outcomes = (spec.commit)(rows).await;
                     for (answer, outcome) in answers.into_iter().zip(outcomes) {
                         // The caller may have gone away; its row is written all the same.
                         let _ = answer.send(outcome);

@@ -175,6 +175,11 @@ impl Store {
 }
 
 async fn fold_batch(pool: &PgPool) -> sqlx::Result<u64> {
+    let is_due: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM job_count_change)").fetch_one(pool).await?;
+    if !is_due {
+        return Ok(0);
+    }
     let mut transaction = pool.begin().await?;
     let folded: i64 = sqlx::query(FOLD_SQL)
         .bind(FOLD_LOCK)

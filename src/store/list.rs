@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use entity::{JobStatus, job};
 use sea_orm::sea_query::Order;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect, QueryTrait, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, Iterable, PaginatorTrait, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
@@ -35,8 +35,8 @@ pub struct JobFilter {
     pub created_before: Option<DateTime<Utc>>,
 }
 
-/// Which part of a list. Positions are job ids.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Which part of a list, and what of its jobs. Positions are job ids.
+#[derive(Clone, Debug)]
 pub struct Page {
     /// Only what comes after this job, which is older.
     pub after: Option<Uuid>,
@@ -46,6 +46,9 @@ pub struct Page {
     pub limit: u64,
     /// From which end they are taken.
     pub from: PageEnd,
+    /// The columns to read, beside the id; the others of each job are empty then. None reads all of them, payloads and
+    /// results too.
+    pub columns: Option<Vec<job::Column>>,
 }
 
 /// The end of a list that a page is taken from.
@@ -97,10 +100,20 @@ impl Store {
             PageEnd::Newest => query.order_by_desc(job::Column::Id),
             PageEnd::Oldest => query.order_by_asc(job::Column::Id),
         };
+        let columns: Vec<job::Column> = match &page.columns {
+            Some(columns) => {
+                let beside_the_id =
+                    columns.iter().copied().filter(|column| !matches!(column, job::Column::Id));
+                std::iter::once(job::Column::Id).chain(beside_the_id).collect()
+            }
+            None => job::Column::iter().collect(),
+        };
+        let query = query.select_only().columns(columns.iter().copied());
         // One more than asked for tells whether there are more.
         let rows = self.orm.query_all(&query.limit(page.limit + 1).into_query()).await.map_err(failed)?;
         // Read as everywhere: by the entity, one job with a column that cannot be read would hide the page.
-        let rows = rows.iter().filter_map(QueryResult::try_as_pg_row).map(read::job);
+        let places = read::Places::of(&columns);
+        let rows = rows.iter().filter_map(QueryResult::try_as_pg_row).map(|row| places.job(row));
         let read: sqlx::Result<Vec<job::Model>> = rows.collect();
         let mut jobs = read.map_err(|source| Error::database("list jobs", source))?;
         let more = jobs.len() as u64 > page.limit;

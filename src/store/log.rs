@@ -107,13 +107,16 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub const LOG_IS_FULL: &str = "the log is full; later lines are not kept";
 
 pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<LogBatch, ()> {
+    let pool = pool.clone();
     GroupWriter::spawn(
-        pool,
         tasks,
         GroupSpec {
             operation: "append logs",
             weigh: |batch: &LogBatch| batch.lines.iter().map(|line| line.text.len() + 64).sum(),
-            commit: |pool, batches| async move { commit_batches(&pool, batches).await },
+            commit: move |batches| {
+                let pool = pool.clone();
+                async move { commit_batches(&pool, batches).await }
+            },
         },
     )
 }

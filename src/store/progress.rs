@@ -33,13 +33,16 @@ impl Store {
 }
 
 pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<Progress, ()> {
+    let pool = pool.clone();
     GroupWriter::spawn(
-        pool,
         tasks,
         GroupSpec {
             operation: "report progress",
             weigh: |progress: &Progress| progress.message.as_ref().map_or(0, String::len),
-            commit: |pool, batch| async move { commit_batch(&pool, batch).await },
+            commit: move |batch| {
+                let pool = pool.clone();
+                async move { commit_batch(&pool, batch).await }
+            },
         },
     )
 }

@@ -241,7 +241,7 @@ impl Store {
             .fetch_all(&mut *connection)
             .await
             .map_err(failed)?;
-        let mut jobs = rows.iter().map(read::job).collect::<sqlx::Result<Vec<_>>>().map_err(failed)?;
+        let mut jobs = read::jobs(&rows).map_err(failed)?;
         let limit = usize::try_from(request.limit).unwrap_or_default();
         let more = jobs.len() > limit;
         jobs.truncate(limit);

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::dependency::{self, Parents};
 use super::group::{GroupSpec, GroupWriter};
+use super::kept::KeptConnection;
 use super::{STATEMENT_WITHIN, Store, read};
 use crate::error::{self, Error, Result};
 use crate::job::submission::NewJob;
@@ -72,26 +73,29 @@ impl Store {
 }
 
 pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<NewJob, Submitted> {
+    let connection = KeptConnection::of(pool);
     GroupWriter::spawn(
-        pool,
         tasks,
         GroupSpec {
             operation: "submit",
             weigh: |new_job: &NewJob| new_job.payload_text.len(),
-            commit: |pool, batch| async move { commit_batch(&pool, batch).await },
+            commit: move |batch| {
+                let connection = connection.clone();
+                async move { commit_batch(&connection, batch).await }
+            },
         },
     )
 }
 
-async fn commit_batch(pool: &PgPool, batch: Vec<NewJob>) -> Vec<Result<Submitted>> {
-    match settle(|| insert_each(pool, &batch)).await {
+async fn commit_batch(connection: &KeptConnection, batch: Vec<NewJob>) -> Vec<Result<Submitted>> {
+    match settle(|| insert_each(connection, &batch)).await {
         Ok(outcomes) => outcomes,
         // A row that the database refuses fails alone.
         Err(Error::Database { .. }) if batch.len() > 1 => {
             let mut outcomes = Vec::with_capacity(batch.len());
             for new_job in &batch {
                 let alone = std::slice::from_ref(new_job);
-                let outcome = settle(|| insert_each(pool, alone)).await;
+                let outcome = settle(|| insert_each(connection, alone)).await;
                 outcomes.push(outcome.and_then(|mut one| one.pop().unwrap_or(Err(unknown_outcome()))));
             }
             outcomes
@@ -164,21 +168,28 @@ pub(super) fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
 }
 
 async fn insert_each(
-    pool: &PgPool,
+    connection: &KeptConnection,
     batch: &[NewJob],
 ) -> std::result::Result<Vec<Result<Submitted>>, Stopped> {
-    let mut connection = pool.acquire().await.map_err(not_sent)?;
+    let mut connection = connection.take().await.map_err(not_sent)?;
     let mut inserted = insert(&mut connection, batch, &Parents::default()).await.map_err(sent)?;
     let mut outcomes = Vec::with_capacity(batch.len());
+    let mut is_whole = true;
     for new_job in batch {
         outcomes.push(match inserted.remove(&new_job.id) {
             Some(row) => Ok(created(new_job, row)),
             // Nothing of this batch is open any more, so a failing read leaves nothing unknown.
             None => match winner(&mut connection, new_job).await {
                 Ok(outcome) => outcome,
-                Err(source) => Err(Error::database("submit", source)),
+                Err(source) => {
+                    is_whole = false;
+                    Err(Error::database("submit", source))
+                }
             },
         });
+    }
+    if is_whole {
+        connection.keep();
     }
     Ok(outcomes)
 }

@@ -107,7 +107,9 @@ impl Store {
                 jobs += batch.unsigned_abs();
                 counts.ended(AttemptOutcome::WorkerLost, batch.unsigned_abs());
                 if batch < BATCH {
-                    releaser.wake();
+                    if jobs > 0 {
+                        releaser.wake();
+                    }
                     return Ok(Swept { workers, jobs });
                 }
             }

@@ -93,7 +93,7 @@ impl Store {
             .bind(sight::bound(viewer))
             .fetch_all(&self.pool)
             .await
-            .and_then(|rows| rows.iter().map(read::job).collect())
+            .and_then(|rows| read::jobs(&rows))
             .map_err(|source| Error::database("read what workers hold", source))
     }
 

@@ -11,14 +11,15 @@ use jobql::store::list::{JobFilter, JobPage, Page, PageEnd};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{ANYONE, TestDb, echo, kind};
+use crate::support::process::Process;
+use crate::support::{ANYONE, SOON, TestDb, echo, eventually, kind};
 
 fn newest(limit: u64, after: Option<Uuid>) -> Page {
-    Page { after, before: None, limit, from: PageEnd::Newest }
+    Page { after, before: None, limit, from: PageEnd::Newest, columns: None }
 }
 
 fn oldest(limit: u64, before: Option<Uuid>) -> Page {
-    Page { after: None, before, limit, from: PageEnd::Oldest }
+    Page { after: None, before, limit, from: PageEnd::Oldest, columns: None }
 }
 
 /// A page, and whether jobs lie beyond its ends.
@@ -162,4 +163,57 @@ async fn a_walk_sees_each_job_that_was_there_throughout_exactly_once() {
     }
     stop.store(true, Ordering::Relaxed);
     disturbing.await.expect("disturbing");
+}
+
+#[tokio::test]
+async fn a_list_that_reads_few_columns_shows_what_the_job_shows() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "2"]).await;
+    let submit = "mutation ($input: SubmitJobInput!) { submitJob(input: $input) { job { id } } }";
+    let ahead = |days| (chrono::Utc::now() + chrono::TimeDelta::days(days)).to_rfc3339();
+    let mut ids = Vec::new();
+    for (input, end) in [
+        (
+            json!({"kind": "sleep", "payload": {"seconds": 0.6}, "requestId": "r", "displayName": "a name"}),
+            "DONE",
+        ),
+        (json!({"kind": "fail", "payload": {"message": "no", "retryable": false}, "priority": 7}), "ERROR"),
+        (json!({"kind": "echo", "runAt": ahead(1), "startBefore": ahead(2), "clientId": "c"}), "SCHEDULED"),
+    ] {
+        let data = server.data(submit, json!({"input": input})).await;
+        let id = data["submitJob"]["job"]["id"].as_str().expect("an id").to_owned();
+        eventually("it stands still", SOON, async || {
+            (server.job(&id, "status").await["status"] == end).then_some(())
+        })
+        .await;
+        ids.insert(0, id);
+    }
+    let fields = server
+        .data(
+            "{ __type(name: \"Job\") { fields { name type { kind ofType { kind ofType { kind ofType { kind } } } } } } }",
+            json!({}),
+        )
+        .await["__type"]["fields"]
+        .take();
+    let fields = fields.as_array().expect("fields");
+    assert!(fields.len() > 25, "{fields:?}");
+    for field in fields {
+        let name = field["name"].as_str().expect("a name");
+        let selected = match name {
+            "error" => "error { code message retryable }".to_owned(),
+            "progress" => "progress { fraction message updatedAt }".to_owned(),
+            _ if field["type"].to_string().contains("OBJECT") => format!("{name} {{ __typename }}"),
+            _ => name.to_owned(),
+        };
+        let list = format!(
+            "fragment F on Job {{ its: {selected} }}
+             {{ jobs {{ nodes {{ ...F }} edges {{ node {{ ... on Node {{ id }} ...F }} }} }} }}"
+        );
+        let listed = server.data(&list, json!({})).await["jobs"].take();
+        for (index, id) in ids.iter().enumerate() {
+            let its = server.job(id, &format!("its: {selected}")).await["its"].take();
+            assert_eq!(listed["nodes"][index], json!({"its": its}), "{name}");
+            assert_eq!(listed["edges"][index]["node"], json!({"id": id, "its": its}), "{name}");
+        }
+    }
 }

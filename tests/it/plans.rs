@@ -188,7 +188,7 @@ fn of_status(status: JobStatus) -> JobFilter {
 }
 
 fn first(limit: u64, after: Option<Uuid>) -> Page {
-    Page { after, before: None, limit, from: PageEnd::Newest }
+    Page { after, before: None, limit, from: PageEnd::Newest, columns: None }
 }
 
 async fn set(db: &TestDb, change: QueueChange) {

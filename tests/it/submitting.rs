@@ -299,8 +299,9 @@ async fn a_begin_that_is_dropped_in_flight_takes_no_later_write_with_it() {
             tokio::task::spawn_blocking(std::thread::yield_now).await.expect("yield");
         }
         drop(begin);
-        for _ in 0..db.config.database_connections {
-            db.submit(echo()).await;
+        // These take the pool's connections in turn.
+        for _ in 0..db.database.work_pool.options().get_max_connections() {
+            db.store.submit_all(vec![db.new_job(echo())]).await.expect("submit");
             acknowledged += 1;
         }
         if finished {

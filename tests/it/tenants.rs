@@ -34,7 +34,7 @@ async fn submitted(db: &TestDb, client_id: &str, of_kind: &str) -> Uuid {
 
 /// All that the viewer is given, in lists, counts, positions and one at a time.
 async fn seen(db: &TestDb, viewer: &Viewer, ids: &[Uuid]) -> Vec<Uuid> {
-    let page = Page { after: None, before: None, limit: 50, from: PageEnd::Oldest };
+    let page = Page { after: None, before: None, limit: 50, from: PageEnd::Oldest, columns: None };
     let listed = db.store.list_jobs(viewer, &JobFilter::default(), &page).await.expect("list").jobs;
     let mut listed: Vec<Uuid> = listed.iter().map(|job| job.id).collect();
     listed.sort_unstable();

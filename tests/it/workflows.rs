@@ -53,7 +53,7 @@ async fn submitted(db: &TestDb, submission: WorkflowSubmission) -> Uuid {
 /// The jobs of a workflow by their keys.
 async fn jobs_of(db: &TestDb, id: Uuid) -> HashMap<String, job::Model> {
     let filter = JobFilter { workflow_id: Some(id), ..JobFilter::default() };
-    let page = Page { after: None, before: None, limit: 200, from: PageEnd::Newest };
+    let page = Page { after: None, before: None, limit: 200, from: PageEnd::Newest, columns: None };
     let jobs = db.store.list_jobs(&ANYONE, &filter, &page).await.expect("jobs").jobs;
     jobs.into_iter().map(|job| (job.workflow_key.clone().expect("a key"), job)).collect()
 }
