@@ -82,7 +82,8 @@ impl Store {
     pub async fn forecast(&self, queue: &str) -> Result<Arc<MadeForecast>> {
         let cell = self.forecasts.of(queue);
         let made = cell.get_or_try_init(|| async {
-            let mut connection = self.pool.acquire().await?;
+            // Boxed, as it is 15 kB.
+            let mut connection = Box::pin(self.pool.acquire()).await?;
             make(&mut connection, queue).await.map(Arc::new)
         });
         made.await.cloned().map_err(|source| Error::database("make a forecast", source))

@@ -228,7 +228,8 @@ impl Store {
             return Err(Error::forbidden("the jobs of a queue can be seen by operators only"));
         }
         let failed = |source| Error::database("read upcoming jobs", source);
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        // Boxed, as it is 15 kB.
+        let mut connection = Box::pin(self.pool.acquire()).await.map_err(failed)?;
         let order = settings_of(&mut connection, &request.queue).await.map_err(failed)?.claim_order;
         // No level is below 0.
         let after = request.after.unwrap_or(Turn { level: -1, seq: 0 });

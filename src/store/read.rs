@@ -3,7 +3,7 @@
 use entity::{JobStatus, attempt, job, worker};
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, QueryFilter, QueryOrder};
 use sqlx::postgres::PgRow;
-use sqlx::{ColumnIndex, Decode, PgConnection, Postgres, Row, Type};
+use sqlx::{ColumnIndex, Decode, PgExecutor, Postgres, Row, Type};
 use uuid::Uuid;
 
 use super::{Store, sight};
@@ -24,9 +24,8 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn jobs_by_ids(&self, viewer: &Viewer, ids: &[Uuid]) -> Result<Vec<job::Model>> {
-        let failed = |source| Error::database("read jobs", source);
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
-        by_ids_with(&mut connection, viewer, ids).await.map_err(failed)
+        let jobs = by_ids_with(&self.pool, viewer, ids).await;
+        jobs.map_err(|source| Error::database("read jobs", source))
     }
 
     /// The job that a client submitted under its own request id, or under the one that the server made.
@@ -86,9 +85,9 @@ impl Store {
     }
 }
 
-/// `jobs_by_ids` on a connection that is already held, so that it sees what its transaction wrote.
+/// `jobs_by_ids` perhaps on a connection that is already held, so that it sees what its transaction wrote.
 pub(super) async fn by_ids_with(
-    connection: &mut PgConnection,
+    executor: impl PgExecutor<'_>,
     viewer: &Viewer,
     ids: &[Uuid],
 ) -> sqlx::Result<Vec<job::Model>> {
@@ -96,7 +95,7 @@ pub(super) async fn by_ids_with(
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(ids)
         .bind(sight::bound(viewer))
-        .fetch_all(connection)
+        .fetch_all(executor)
         .await?;
     jobs(&rows)
 }
