@@ -299,9 +299,9 @@ async fn a_begin_that_is_dropped_in_flight_takes_no_later_write_with_it() {
             tokio::task::spawn_blocking(std::thread::yield_now).await.expect("yield");
         }
         drop(begin);
-        // These take the pool's connections in turn.
+        // A write of one statement, by each of the pool's connections in turn; submits keep one of their own.
         for _ in 0..db.database.work_pool.options().get_max_connections() {
-            db.store.submit_all(vec![db.new_job(echo())]).await.expect("submit");
+            db.worker(60).await;
             acknowledged += 1;
         }
         if finished {
@@ -316,7 +316,7 @@ async fn a_begin_that_is_dropped_in_flight_takes_no_later_write_with_it() {
     .expect("activity");
     assert_eq!(open, 0, "no session is left inside a transaction");
     // What was acknowledged is seen by a session that is apart.
-    let written: i64 = sqlx::query_scalar("SELECT count(*) FROM job")
+    let written: i64 = sqlx::query_scalar("SELECT count(*) FROM worker")
         .fetch_one(&mut db.session().await)
         .await
         .expect("count");
