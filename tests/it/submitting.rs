@@ -283,7 +283,11 @@ async fn a_database_that_is_away_is_unavailable_and_never_ok() {
 async fn a_begin_that_is_dropped_in_flight_takes_no_later_write_with_it() {
     use std::task::{Context, Poll, Waker};
     let db = TestDb::new().await;
-    let mut acknowledged: i64 = 0;
+    // A connection rests in the pool, so that BEGIN is sent at the first poll.
+    db.worker(60).await;
+    let rests = async || (db.database.work_pool.num_idle() > 0).then_some(());
+    eventually("the connection is back", SOON, rests).await;
+    let mut acknowledged: i64 = 1;
     // The future is dropped after one poll more each time, until it comes to its end by itself.
     for polls in 1.. {
         let mut begin = Box::pin(db.database.work_pool.begin());
