@@ -3,7 +3,7 @@
 
     benches/run.py                        everything, five rounds (a good hour on a quiet machine; --rounds 2 takes half of one)
     benches/run.py --smoke                everything once at a tiny size; nothing is written to docs/
-    benches/run.py --only submit,drain    these scenarios
+    benches/run.py --only submit,drain    these scenarios; with --add beside those that the results have already
     benches/run.py --render               docs/ again from the results that are there
 
 Peers that are not installed are left out, and the document says so. `make bench` installs them.
@@ -112,6 +112,7 @@ def parsed():
     parser.add_argument("--smoke", action="store_true", help="once, at a tiny size, into the results only")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", help="scenarios, separated by commas: " + ", ".join(SCENARIOS))
+    parser.add_argument("--add", action="store_true", help="keep what the results have of other scenarios, measured at this commit")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--jobql", type=Path, default=ROOT / "target" / "release" / "jobql", help="the program")
     parser.add_argument("--results", type=Path, default=ROOT / "target" / "bench" / "results.json")
@@ -140,6 +141,7 @@ def measure(arguments):
     folder = tempfile.mkdtemp(prefix="jobql-bench-")
     run = Run(arguments, folder)
     run.load_before = load_before
+    run.before = kept(arguments, run) if arguments.add else None
     try:
         for run.round in range(run.rounds):
             for name in wanted:
@@ -156,17 +158,33 @@ def command(arguments):
     """What was run, without the paths of this machine."""
     options = [f"--rounds {arguments.rounds}"] if arguments.rounds else []
     options += [f"--only {arguments.only}"] if arguments.only else []
+    options += ["--add"] if arguments.add else []
     options += ["--no-peers"] if arguments.no_peers else []
     return " ".join(["benches/run.py", *options]) if options else "make bench"
 
 
+def kept(arguments, run):
+    """The results that are there, if they are of this commit."""
+    before = json.loads(arguments.results.read_text())
+    if before["machine"]["commit"] != machine(run)["commit"]:
+        raise SystemExit(f"{arguments.results} is of commit {before['machine']['commit']}: nothing can be added to it")
+    return before
+
+
 def save(arguments, run):
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.write_text(json.dumps({
+    results = {
         "machine": machine(run), "rounds": run.rounds, "sizes": run.sizes.__dict__, "results": run.results,
         "versions": run.versions, "failures": run.failures, "loads": run.loads,
         "command": command(arguments), "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }, indent=1))
+    }
+    if before := run.before:
+        results |= {
+            "machine": before["machine"], "rounds": before["rounds"], "results": before["results"] | run.results,
+            "versions": before["versions"] | run.versions, "failures": before["failures"] + run.failures,
+            "loads": before["loads"] + run.loads, "command": before["command"] + "\n" + command(arguments),
+        }
+    arguments.results.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

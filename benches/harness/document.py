@@ -32,6 +32,13 @@ def counted(rounds):
     return "one round" if rounds == 1 else f"{rounds} rounds"
 
 
+def other_counts(results):
+    """Scenarios that were measured in fewer rounds, or in more, than the others."""
+    of_each = {name: max(map(len, measured.values())) for name, measured in results["results"].items() if measured}
+    others = [f"`{name}` in {counted(rounds)}" for name, rounds in of_each.items() if rounds != results["rounds"]]
+    return f" ({', '.join(others)})" if others else ""
+
+
 def cell(values):
     if not values:
         return "–"
@@ -135,7 +142,7 @@ What jobql does beside its peers, on one machine and one database server with th
 {results['command']}
 ```
 
-on {results['at']}, at commit {machine['commit']}: {counted(results['rounds'])}; in each, every contender of a scenario in turn, beginning with
+on {results['at']}, at commit {machine['commit']}: {counted(results['rounds'])}{other_counts(results)}; in each, every contender of a scenario in turn, beginning with
 another one each time, on a fresh database after a checkpoint. Nothing is warmed but what a scenario loads. {machine['cores']} cores
 ({machine['cpu']}), Linux {machine['kernel']}, PostgreSQL {machine['postgres']}{', Redis ' + machine['redis'] if machine['redis'] else ''}, {machine['jobql']}.
 Server, database, load generator and peers share the cores. The load generator of what goes over HTTP is `jobql bench`: one thread, which

@@ -1,10 +1,10 @@
 //! A pooled connection that its user keeps, as it will use it again.
 //!
-//! The pool hands out the connection that has rested longest. On a server with little to do each use so meets another
-//! session: its caches are cold, it is asked first whether it is there, perhaps it has never seen the statement. With 4
-//! connections in place of 12 the slowest hundredth of updates was answered after 3.3 ms and not 7, and watchers were told
-//! 2.5 ms after the commit and not 3.4. So who runs the same statement again and again keeps its connection: the hub, the claims,
-//! the writers of submits and of ends. It also spares them the ROLLBACK that each use of the pool ends with.
+//! The pool hands out the connection that has rested longest. So each use meets another session: its caches are cold, on a
+//! quiet server it is asked first whether it is there, and perhaps it has never seen the statement. With 4 connections in
+//! place of 12, 64 clients submitted 4 % more a second, and the slowest hundredth of updates on a quiet server was answered
+//! after 3.3 ms in place of 7. So who runs the same statement again and again keeps its connection: the hub, the claims, the
+//! writers of submits and of ends. It also spares them the ROLLBACK that each use of the pool ends with.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
