@@ -158,7 +158,7 @@ async fn migrate_only(config: Config) -> anyhow::Result<()> {
 
 async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
     let database = postgres::open(&config).await?;
-    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+    let store = Store::of(&database);
     let pruned = if dry_run {
         store.count_prunable(&config.retention).await
     } else {
@@ -176,7 +176,7 @@ async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
 
 async fn check(config: Config, repair: bool) -> anyhow::Result<()> {
     let database = postgres::open(&config).await?;
-    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+    let store = Store::of(&database);
     let mut wrong = store.wrong_counts().await;
     let repaired = repair && matches!(wrong, Ok(1..));
     if repaired && let Err(error) = store.repair_counts().await {

@@ -102,7 +102,7 @@ pub struct Config {
     pub limits: Limits,
     /// What documents may ask for.
     pub graphql: GraphqlConfig,
-    /// Database connections of this process, 4 to 1,000; 16 by default, and one more for LISTEN. All processes together must stay
+    /// Database connections of this process, 4 to 1,000; 18 by default, and one more for LISTEN. All processes together must stay
     /// below the server's `max_connections`; beyond some 4 a core more connections make the database slower.
     pub database_connections: u32,
     /// Whether to start although the database may lose what it has acknowledged (`fsync`, `full_page_writes`
@@ -241,7 +241,7 @@ impl Config {
             tls: Tls::load(&file, o)?,
             limits: Limits::load(&file, o)?,
             graphql: GraphqlConfig::load(&file, o)?,
-            database_connections: connections.number(16, 4..=1000)?,
+            database_connections: connections.number(18, 4..=1000)?,
             allow_unsafe_durability: unsafe_durability.truth(false)?,
             config_file: file.path,
         })

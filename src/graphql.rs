@@ -11,6 +11,7 @@ pub mod worker_mutation;
 
 pub mod subscription;
 
+pub mod at_once;
 pub mod callback;
 pub mod claim_jobs;
 pub mod heartbeat;

@@ -140,7 +140,7 @@ impl Worker {
         let queues = self.queues(&config.kinds)?;
         let settings = WorkerSettings { queues, handlers: self.handlers, ..WorkerSettings::of(&config) };
         let database = postgres::open(&config).await?;
-        let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+        let store = Store::of(&database);
         let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
         let events = Events::start(store.clone(), database.listen_options(), &tasks, background.clone());
         let worked = worker::run(store.clone(), events, settings, shutdown).await;

@@ -66,6 +66,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
 use crate::job::lease_token::LeaseKey;
+use crate::postgres::Database;
 
 /// How long the end of the process waits for writes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -82,8 +83,10 @@ pub struct Store(Arc<Shared>);
 pub struct Shared {
     /// For reads and changes on behalf of someone.
     pool: PgPool,
-    /// For submits and for what workers and the upkeep do: a flood of reads must not cost a worker its lease.
+    /// For submits and for what workers do: a flood of reads must not cost a worker its lease.
     work: PgPool,
+    /// For the upkeep, whose statements come back to few sessions, which have planned them.
+    upkeep: PgPool,
     orm: DatabaseConnection,
     /// For the reads of the hub.
     watching: kept::KeptConnection,
@@ -111,11 +114,16 @@ impl Deref for Store {
 }
 
 impl Store {
-    /// A store on a pool with its face for SeaORM, and on another pool for work that must not wait for reads. Starts
-    /// the group writers on the current runtime.
-    pub fn new(pool: PgPool, work: PgPool, orm: DatabaseConnection) -> Store {
+    /// A store on an open database. Starts the group writers on the current runtime.
+    pub fn of(database: &Database) -> Store {
+        let Database { pool, work_pool, upkeep_pool, orm, .. } = database;
+        Store::new(pool.clone(), work_pool.clone(), upkeep_pool.clone(), orm.clone())
+    }
+
+    /// A store on pools for reads, for work and for the upkeep, and on the face of the first for SeaORM.
+    pub fn new(pool: PgPool, work: PgPool, upkeep: PgPool, orm: DatabaseConnection) -> Store {
         let tasks = TaskTracker::new();
-        let releaser = release::Releaser::spawn(&work, &tasks);
+        let releaser = release::Releaser::spawn(&upkeep, &tasks);
         Store(Arc::new(Shared {
             submits: submit::writer(&work, &tasks),
             ends: finish::writer(&work, &tasks, &releaser),
@@ -132,6 +140,7 @@ impl Store {
             claiming: kept::KeptConnection::of(&work),
             pool,
             work,
+            upkeep,
             orm,
             tasks,
         }))
@@ -148,10 +157,9 @@ impl Store {
     }
 
     /// The pools: what each is for, its connections, and how many of them are idle.
-    pub fn pools(&self) -> [(&'static str, u64, u64); 2] {
-        let figures = |pool: &PgPool| (u64::from(pool.size()), pool.num_idle() as u64);
-        let ((reads, idle_reads), (work, idle_work)) = (figures(&self.pool), figures(&self.work));
-        [("reads", reads, idle_reads), ("work", work, idle_work)]
+    pub fn pools(&self) -> [(&'static str, u64, u64); 3] {
+        [("reads", &self.pool), ("work", &self.work), ("upkeep", &self.upkeep)]
+            .map(|(name, pool)| (name, u64::from(pool.size()), pool.num_idle() as u64))
     }
 
     /// Writers and writes that run.

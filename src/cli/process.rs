@@ -98,7 +98,7 @@ async fn run_on(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let config = Arc::new(config);
-    let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+    let store = Store::of(database);
     // A worker serves its health only, which needs no token.
     let served = listener.as_ref().filter(|_| role == Role::Serve);
     let access = match super::entrance::guarded(&config, &store, served).await {

@@ -81,7 +81,7 @@ pub(super) async fn run(config: Config, command: TokenCommand) -> anyhow::Result
     let database = postgres::open(&config).await?;
     let done = match super::migrate(&database).await {
         Ok(()) => {
-            let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+            let store = Store::of(&database);
             let done = match (&command, new_token) {
                 (TokenCommand::Create(_), Some(new_token)) => create(&store, new_token).await,
                 (TokenCommand::Create(_), None) => Ok(()),

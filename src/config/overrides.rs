@@ -121,7 +121,7 @@ pub struct Overrides {
     /// JSON file of the only documents that may run: an object from ids to documents [default: none, all may]
     #[arg(long, global = true, env = "JOBQL_TRUSTED_DOCUMENTS", value_name = "FILE")]
     pub trusted_documents: Option<PathBuf>,
-    /// Database connections of this process, 4 to 1000 [default: 16]
+    /// Database connections of this process, 4 to 1000 [default: 18]
     #[arg(long, global = true, env = "JOBQL_DATABASE_CONNECTIONS", value_name = "N")]
     pub database_connections: Option<String>,
     /// Start although the database may lose what it acknowledged [default: false]

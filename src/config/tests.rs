@@ -51,7 +51,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!((config.lease_seconds, config.drain_seconds), (30, 25));
     assert_eq!((config.max_payload_bytes, config.max_result_bytes), (1_048_576, 1_048_576));
     assert_eq!((config.max_body_bytes, config.max_websocket_message_bytes), (8_388_608, 1_048_576));
-    assert_eq!((config.database_connections, config.allow_unsafe_durability), (16, false));
+    assert_eq!((config.database_connections, config.allow_unsafe_durability), (18, false));
     assert_eq!((config.max_connections, config.graphql), (4_096, GraphqlConfig::default()));
     assert_eq!(config.slots, std::thread::available_parallelism().unwrap().get() * 4);
     let names: Vec<&str> = config.kinds.iter().map(|kind| kind.name.as_str()).collect();

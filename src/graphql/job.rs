@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::indexmap::IndexMap;
-use async_graphql::parser::types::{Field, Selection};
+use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::ContainerType;
 use async_graphql::{
@@ -16,6 +15,7 @@ use entity::job::Column;
 use futures_util::FutureExt;
 
 use super::Parts;
+use super::at_once::{self, AtOnce};
 use super::callback::Callback;
 use super::cursor::CursorSeal;
 use super::date_time::DateTime;
@@ -93,11 +93,8 @@ pub(super) fn columns_of_connection(connection: SelectionField<'_>) -> Option<Ve
     Some(columns)
 }
 
-/// A job as it stood when it was read.
-///
-/// The engine makes a boxed future for each field and passes it through the extensions: for a page of 50 jobs with seven
-/// fields each that was most of the work of the request. Fields that are [`PLAIN`] and have no selection of their own
-/// wait for nothing, so they are resolved at once, by the same resolvers. Any other selection goes the engine's way.
+/// A job as it stood when it was read. Fields that are [`PLAIN`] and have no selection of their own wait for nothing, so they
+/// are resolved at once, by the same resolvers; see [`at_once`].
 #[derive(Clone, Debug)]
 pub struct Job(JobFields);
 
@@ -118,24 +115,17 @@ impl Job {
     pub async fn id(&self, _: &Context<'_>) -> Result<ID> {
         Ok(self.0.0.id.into())
     }
+}
 
-    /// The object, when all that is selected of it is plain.
+impl AtOnce for Job {
     fn resolve_at_once(&self, ctx: &ContextSelectionSet<'_>) -> Option<Value> {
-        let mut object = IndexMap::with_capacity(ctx.item.node.items.len());
-        for selection in &ctx.item.node.items {
-            let Selection::Field(field) = &selection.node else { return None };
-            let (name, node) = (field.node.name.node.as_str(), &field.node);
-            if !is_plain(name) || !node.selection_set.node.items.is_empty() || !node.directives.is_empty() {
+        at_once::object::<JobFields>(ctx, |field| {
+            if !is_plain(&field.node.name.node) || !field.node.selection_set.node.items.is_empty() {
                 return None;
             }
-            let value = match name {
-                "__typename" => Value::from(JobFields::type_name()),
-                // An error goes the engine's way, which knows its path.
-                _ => self.0.resolve_field(&ctx.with_field(field)).now_or_never()?.ok()??,
-            };
-            object.insert(node.response_key().node.clone(), value);
-        }
-        Some(Value::Object(object))
+            // An error goes the engine's way, which knows its path.
+            self.0.resolve_field(&ctx.with_field(field)).now_or_never()?.ok()?
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, Object, Result, SimpleObject};
+use async_graphql::{Context, ContextSelectionSet, Object, Result, SimpleObject, Value};
 use entity::job;
 
 use super::Parts;
+use super::at_once::{self, AtOnce, Items};
 use super::cursor::CursorSeal;
 use super::job::Job;
 use super::queue_position::int;
@@ -140,14 +141,14 @@ impl JobConnection {
 impl JobConnection {
     /// The jobs, each with its cursor.
     #[graphql(complexity = "child_complexity")]
-    async fn edges(&self) -> Vec<JobEdge> {
+    async fn edges(&self) -> Items<JobEdge> {
         let jobs = self.jobs.iter();
         jobs.map(|job| JobEdge { cursor: self.cursor(job), node: job.clone().into() }).collect()
     }
 
     /// The jobs.
     #[graphql(complexity = "child_complexity")]
-    async fn nodes(&self) -> Vec<Job> {
+    async fn nodes(&self) -> Items<Job> {
         self.jobs.iter().map(|job| job.clone().into()).collect()
     }
 
@@ -194,6 +195,16 @@ pub struct JobEdge {
     /// Its place in the list, for after and before.
     #[graphql(complexity = 0)]
     cursor: String,
+}
+
+impl AtOnce for JobEdge {
+    fn resolve_at_once(&self, ctx: &ContextSelectionSet<'_>) -> Option<Value> {
+        at_once::object::<JobEdge>(ctx, |field| match field.node.name.node.as_str() {
+            "node" => self.node.resolve_at_once(&ctx.with_selection_set(&field.node.selection_set)),
+            "cursor" => Some(Value::from(self.cursor.as_str())),
+            _ => None,
+        })
+    }
 }
 
 /// What lies around a page.

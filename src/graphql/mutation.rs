@@ -3,6 +3,7 @@
 use async_graphql::{Context, ID, MaybeUndefined, Object, Result};
 use entity::queue::ClaimOrder;
 
+use super::at_once::{Items, One};
 use super::date_time::DateTime;
 use super::job::Job;
 use super::job_filter::{BulkPayload, JobFilter};
@@ -35,7 +36,7 @@ impl JobMutation {
         #[graphql(default = 0, desc = "How long to wait for the job's end, 0 to 25.")] wait_seconds: Option<
             i32,
         >,
-    ) -> Result<SubmitJobPayload> {
+    ) -> Result<One<SubmitJobPayload>> {
         let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
         let wait = argument::wait(wait_seconds)?;
         let new_job = input.into_new_job("input", viewer, &parts.config)?;
@@ -49,7 +50,7 @@ impl JobMutation {
                 submitted.job = job;
             }
         }
-        Ok(submitted.into())
+        Ok(One(submitted.into()))
     }
 
     /// All or nothing; at most 1,000. The order of the inputs is their order of age.
@@ -57,14 +58,14 @@ impl JobMutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What is to be done, oldest first.")] inputs: Vec<SubmitJobInput>,
-    ) -> Result<Vec<SubmitJobPayload>> {
+    ) -> Result<Items<SubmitJobPayload>> {
         let (parts, viewer) = (ctx.data::<Parts>()?, ctx.data::<Viewer>()?);
         if inputs.len() > MAX_SUBMITS {
             let problem = format!("has {} entries; at most {MAX_SUBMITS} are allowed", inputs.len());
             return Err(Error::invalid("inputs", problem).into());
         }
         if inputs.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Items(Vec::new()));
         }
         let new_jobs = inputs
             .into_iter()

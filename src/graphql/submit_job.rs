@@ -1,9 +1,10 @@
 //! The input `SubmitJobInput` and the type `SubmitJobPayload`.
 
-use async_graphql::{ID, InputObject, SimpleObject};
+use async_graphql::{ContextSelectionSet, ID, InputObject, SimpleObject, Value};
 use uuid::Uuid;
 
 use super::argument;
+use super::at_once::{self, AtOnce};
 use super::date_time::DateTime;
 use super::job::Job;
 use super::json::Json;
@@ -103,6 +104,16 @@ pub struct SubmitJobPayload {
     /// False when the request id had been used: job is then the first one, unchanged.
     #[graphql(complexity = 0)]
     created: bool,
+}
+
+impl AtOnce for SubmitJobPayload {
+    fn resolve_at_once(&self, ctx: &ContextSelectionSet<'_>) -> Option<Value> {
+        at_once::object::<SubmitJobPayload>(ctx, |field| match field.node.name.node.as_str() {
+            "job" => self.job.resolve_at_once(&ctx.with_selection_set(&field.node.selection_set)),
+            "created" => Some(Value::from(self.created)),
+            _ => None,
+        })
+    }
 }
 
 impl From<Submitted> for SubmitJobPayload {

@@ -36,7 +36,7 @@ async fn server_with(set: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config::load(&Overrides::default()).unwrap();
     (config.max_body_bytes, config.max_websocket_message_bytes) = (4_096, 4_096);
     set(&mut config);
-    let (store, shutdown) = (Store::new(pool.clone(), pool, orm), CancellationToken::new());
+    let (store, shutdown) = (Store::new(pool.clone(), pool.clone(), pool, orm), CancellationToken::new());
     let options = "postgres://nobody@127.0.0.1:1/none".parse().unwrap();
     let events = Events::start(store.clone(), options, &TaskTracker::new(), shutdown.clone());
     let access = Access::new(store.clone(), &config.access).unwrap();

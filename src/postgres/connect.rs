@@ -57,8 +57,11 @@ pub(super) struct Routes {
 pub struct Database {
     /// For reads and changes on behalf of someone.
     pub pool: PgPool,
-    /// For submits, workers and upkeep, which must not wait for a flood of reads.
+    /// For submits and workers, which must not wait for a flood of reads.
     pub work_pool: PgPool,
+    /// For the upkeep. Its dozen statements come back to one or two sessions, which soon have a plan for each: over all
+    /// sessions in turn each was planned anew, which took up to 1.4 ms of a core, and what was to be told waited behind it.
+    pub upkeep_pool: PgPool,
     /// The first pool for SeaORM.
     pub orm: DatabaseConnection,
     /// Whether the self-test at start saw its own notification. If not, updates come by polling alone.
@@ -74,12 +77,16 @@ impl Database {
         let (pool_options, listen) = (plain(pool), plain(listen));
         let pool_options = accepted_by_server(pool_options, &place).await?;
         let listen_options = accepted_by_server(listen, &place).await?;
-        // At least two each. Of those for work four are kept by who uses them again and again.
-        let for_reads = (connections * 3 / 8).max(2);
-        let pool = lazy_pool(for_reads, pool_options.clone());
-        let work_pool = lazy_pool(connections.saturating_sub(for_reads).max(2), pool_options);
+        let shares = Shares::of(connections);
+        let pool = lazy_pool(shares.reads, pool_options.clone());
+        let work_pool = lazy_pool(shares.work, pool_options.clone());
+        let upkeep_pool = match shares.upkeep {
+            0 => work_pool.clone(),
+            upkeep => lazy_pool(upkeep, pool_options),
+        };
         let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
-        Ok(Self { pool, work_pool, orm, notifications_arrive: false, cluster: None, listen_options, place })
+        let (notifications_arrive, cluster) = (false, None);
+        Ok(Self { pool, work_pool, upkeep_pool, orm, notifications_arrive, cluster, listen_options, place })
     }
 
     /// How to open the direct connection for LISTEN. It never goes through the pooler, if there is one.
@@ -103,13 +110,33 @@ impl Database {
 
     /// Closes the pools, then leaves the embedded cluster, which stops when this process was its last.
     pub async fn close(self) {
-        let closed = async { tokio::join!(self.pool.close(), self.work_pool.close()) };
+        let closed =
+            async { tokio::join!(self.pool.close(), self.work_pool.close(), self.upkeep_pool.close()) };
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::warn!("some database connections were still in use at the end");
         }
         if let Some(cluster) = self.cluster {
             cluster.leave().await;
         }
+    }
+}
+
+/// How the connections are shared out.
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    reads: u32,
+    /// Four of them are kept by who uses them again and again.
+    work: u32,
+    /// 0: the upkeep is work like any other.
+    upkeep: u32,
+}
+
+impl Shares {
+    /// At least two each, but for the upkeep, which has its own where there are ten.
+    fn of(connections: u32) -> Shares {
+        let reads = (connections * 3 / 8).max(2);
+        let upkeep = if connections < 10 { 0 } else { 2 };
+        Shares { reads, work: connections.saturating_sub(reads + upkeep).max(2), upkeep }
     }
 }
 
@@ -203,4 +230,20 @@ fn refuses_startup_options(error: &sqlx::Error) -> bool {
 
 pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_shared_out_and_the_upkeep_has_its_own_where_there_are_ten() {
+        assert_eq!(Shares::of(4), Shares { reads: 2, work: 2, upkeep: 0 });
+        assert_eq!(Shares::of(9), Shares { reads: 3, work: 6, upkeep: 0 });
+        assert_eq!(Shares::of(18), Shares { reads: 6, work: 10, upkeep: 2 });
+        for connections in 4..=1000 {
+            let Shares { reads, work, upkeep } = Shares::of(connections);
+            assert_eq!(reads + work + upkeep, connections);
+        }
+    }
 }

@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn take_due_callbacks(&self, limit: i64) -> Result<Vec<DueDelivery>> {
-        let pool = self.pool.clone();
+        let pool = self.upkeep.clone();
         self.detached("take callbacks", async move {
             let failed = |source| Error::database("take callbacks", source);
             let rows = sqlx::query(

@@ -17,7 +17,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn expire(&self) -> Result<u64> {
-        let (pool, releaser) = (self.work.clone(), self.releaser.clone());
+        let (pool, releaser) = (self.upkeep.clone(), self.releaser.clone());
         self.detached("expire jobs", async move {
             let mut expired = 0;
             loop {

@@ -42,7 +42,7 @@ impl Store {
         if ended.is_empty() {
             return Ok(0);
         }
-        let pool = self.pool.clone();
+        let pool = self.upkeep.clone();
         self.detached("add up durations", async move {
             sqlx::query_scalar(ADD_SQL)
                 .bind(ended.iter().map(|lease| lease.job_id).collect::<Vec<_>>())

@@ -69,13 +69,16 @@ impl Store {
     ///
     /// # Errors
     /// `LeaseLost` when the lease is not the job's present one; `Unavailable`, `Database`.
-    pub async fn finish_if_leased(&self, finish: Finish) -> Result<()> {
+    pub fn finish_if_leased(&self, finish: Finish) -> impl Future<Output = Result<()>> {
         let outcome = finish.end.outcome();
-        let ended = self.ends.write(finish).await;
-        if ended.is_ok() {
-            self.counts.ended(outcome, 1);
+        let ended = self.ends.write(finish);
+        async move {
+            let ended = ended.await;
+            if ended.is_ok() {
+                self.counts.ended(outcome, 1);
+            }
+            ended
         }
-        ended
     }
 }
 

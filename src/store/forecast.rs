@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn add_durations(&self, durations: Vec<(String, i32, f64)>) -> Result<()> {
-        let pool = self.pool.clone();
+        let pool = self.upkeep.clone();
         self.detached("report durations", async move {
             sqlx::query(
                 "INSERT INTO kind_duration (kind, minute, jobs, seconds)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -113,15 +114,25 @@ impl<I: Send + 'static, O: Send + 'static> GroupWriter<I, O> {
         }
     }
 
-    /// Hands a row over and waits for its commit.
+    /// Hands a row over at once, and then waits for its commit. What waits is some words, as thousands do.
     ///
     /// # Errors
     /// What the commit says; `Unavailable` when there was no room for two seconds, so that nothing was handed over.
-    pub async fn write(&self, row: I) -> Result<O> {
+    pub fn write(&self, row: I) -> impl Future<Output = Result<O>> {
         let (answer, outcome) = oneshot::channel();
-        let unavailable = || Error::Unavailable { operation: self.operation, source: None };
-        self.sender.send_timeout((row, answer), FULL_TIMEOUT).await.map_err(|_| unavailable())?;
-        outcome.await.unwrap_or(Err(Error::UnknownOutcome { operation: self.operation }))
+        let room = match self.sender.try_send((row, answer)) {
+            Ok(()) => None,
+            Err(TrySendError::Full(waiting) | TrySendError::Closed(waiting)) => {
+                Some(Box::pin(self.sender.send_timeout(waiting, FULL_TIMEOUT)))
+            }
+        };
+        async move {
+            if let Some(room) = room {
+                let unavailable = |_| Error::Unavailable { operation: self.operation, source: None };
+                room.await.map_err(unavailable)?;
+            }
+            outcome.await.unwrap_or(Err(Error::UnknownOutcome { operation: self.operation }))
+        }
     }
 }
 

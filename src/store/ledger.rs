@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn fold_counts(&self) -> Result<u64> {
-        let pool = self.work.clone();
+        let pool = self.upkeep.clone();
         self.detached("fold the counts of jobs", async move {
             let failed = |source| Error::database("fold the counts of jobs", source);
             let (mut folded, mut since_vacuum) = (0, 0);

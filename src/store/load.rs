@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn sample_load(&self) -> Result<()> {
-        let pool = self.work.clone();
+        let pool = self.upkeep.clone();
         self.detached("sample the load", async move {
             let failed = |source| Error::database("sample the load", source);
             sqlx::query(

@@ -12,7 +12,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn promote(&self) -> Result<u64> {
-        let pool = self.work.clone();
+        let pool = self.upkeep.clone();
         self.detached("promote", async move {
             let mut promoted = 0;
             loop {

@@ -90,7 +90,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`; the batches before it are gone.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
-        let pool = self.work.clone();
+        let pool = self.upkeep.clone();
         self.detached("prune", async move {
             let failed = |source| Error::database("prune", source);
             let mut pruned = Pruned::default();

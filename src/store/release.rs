@@ -146,7 +146,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`; the steps before it stay.
     pub async fn release_dependents(&self) -> Result<Released> {
-        let pool = self.work.clone();
+        let pool = self.upkeep.clone();
         self.detached("release dependents", async move {
             release_all(&pool).await.map_err(|source| Error::database("release dependents", source))
         })

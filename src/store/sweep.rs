@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn sweep(&self) -> Result<Swept> {
-        let (pool, releaser, counts) = (self.work.clone(), self.releaser.clone(), self.counts.clone());
+        let (pool, releaser, counts) = (self.upkeep.clone(), self.releaser.clone(), self.counts.clone());
         self.detached("sweep", async move {
             let failed = |source| Error::database("sweep", source);
             sqlx::query(FORGET_IDLE_SQL).execute(&pool).await.map_err(failed)?;

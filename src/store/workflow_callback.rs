@@ -29,7 +29,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn take_due_workflow_callbacks(&self, limit: i64) -> Result<Vec<DueWorkflowDelivery>> {
-        let pool = self.pool.clone();
+        let pool = self.upkeep.clone();
         let rows = self
             .detached("take callbacks", async move {
                 sqlx::query(

@@ -163,7 +163,7 @@ async fn write_reports(registration: &Registration, held: &HeldJob, mut reports:
         let Report { fraction, message } = reports.next().await;
         let progress = Progress { lease: held.job.lease, fraction, message };
         // One that cannot be written is not worth a second try: the next says more.
-        if let Err(error) = registration.store.report_progress_if_leased(progress).await {
+        if let Err(error) = Box::pin(registration.store.report_progress_if_leased(progress)).await {
             tracing::debug!(job.id = %held.job.lease.job_id, error = %error, "progress was not written");
         }
     }

@@ -25,9 +25,9 @@ type Outcome = Result<Value, Failure>;
 /// INVALID_PAYLOAD; FAILED from `fail`.
 pub async fn run(which: Builtin, context: Context) -> Outcome {
     match which {
-        Builtin::Sum => sum(&context).await,
+        Builtin::Sum => Box::pin(sum(&context)).await,
         Builtin::Echo => Ok(context.payload),
-        Builtin::Sleep => sleep(&context).await,
+        Builtin::Sleep => Box::pin(sleep(&context)).await,
         Builtin::Fail => Err(fail(&context.payload)?),
     }
 }

@@ -73,14 +73,14 @@ pub(super) async fn hand_over(registration: &Registration, held: HeldJob, ending
 }
 
 /// A write that is not answered for a whole lease is hardly answered any more: its connection hangs.
-async fn write_once(registration: &Registration, held: &HeldJob, end: AttemptEnd) -> Result<()> {
-    let finish = Finish { lease: held.job.lease, end };
-    match tokio::time::timeout(registration.settings.lease(), registration.store.finish_if_leased(finish))
-        .await
-    {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Error::UnknownOutcome { operation: "finish" }),
-    }
+fn write_once(
+    registration: &Registration,
+    held: &HeldJob,
+    end: AttemptEnd,
+) -> impl Future<Output = Result<()>> {
+    let written = registration.store.finish_if_leased(Finish { lease: held.job.lease, end });
+    let written = tokio::time::timeout(registration.settings.lease(), written);
+    async { written.await.unwrap_or(Err(Error::UnknownOutcome { operation: "finish" })) }
 }
 
 /// What to write when the database itself refuses an end, so that the job does not stay here for ever.

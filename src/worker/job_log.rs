@@ -89,11 +89,11 @@ impl JobLog {
                     return;
                 }
                 self.shared.news.notified().await;
-                self.pause_until(not_before).await;
+                Box::pin(self.pause_until(not_before)).await;
                 continue;
             }
             let count = batch.len();
-            match registration.store.append_logs_if_leased(LogBatch { lease, lines: batch }).await {
+            match Box::pin(registration.store.append_logs_if_leased(LogBatch { lease, lines: batch })).await {
                 Ok(()) => not_before = Instant::now() + PAUSE,
                 Err(Error::Unavailable { .. } | Error::UnknownOutcome { .. }) => {
                     // The lines stay at the front; those that were written are left as they are.
@@ -106,7 +106,7 @@ impl JobLog {
             }
             self.written(count);
             if !self.state().is_closed {
-                self.pause_until(not_before).await;
+                Box::pin(self.pause_until(not_before)).await;
             }
         }
     }

@@ -86,8 +86,9 @@ impl std::fmt::Debug for Handlers {
 pub async fn run(kind: &Kind, context: Context, handlers: &Handlers) -> Result<Answer, Failure> {
     match &kind.runner {
         Runner::Builtin(which) => builtin::run(*which, context).await.map(Answer::Result),
-        Runner::Command(argv) => command::run(&kind.name, argv, context).await.map(Answer::Result),
-        Runner::Http(target) => http_call::run(&kind.name, target, &handlers.http, context).await,
+        // These wait with kilobytes of state, which every attempt would have room for.
+        Runner::Command(argv) => Box::pin(command::run(&kind.name, argv, context)).await.map(Answer::Result),
+        Runner::Http(target) => Box::pin(http_call::run(&kind.name, target, &handlers.http, context)).await,
         Runner::Native => match handlers.native.get(&kind.name) {
             Some(handler) => handler(context).await.map(Answer::Result),
             None => Err(cannot_run()),

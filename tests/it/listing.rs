@@ -210,10 +210,51 @@ async fn a_list_that_reads_few_columns_shows_what_the_job_shows() {
              {{ jobs {{ nodes {{ ...F }} edges {{ node {{ ... on Node {{ id }} ...F }} }} }} }}"
         );
         let listed = server.data(&list, json!({})).await["jobs"].take();
+        // Without fragments plain fields do not go the engine's way.
+        let list =
+            format!("{{ jobs {{ nodes {{ its: {selected} }} edges {{ node {{ id its: {selected} }} }} }} }}");
+        assert_eq!(server.data(&list, json!({})).await["jobs"], listed, "{name}");
         for (index, id) in ids.iter().enumerate() {
             let its = server.job(id, &format!("its: {selected}")).await["its"].take();
             assert_eq!(listed["nodes"][index], json!({"its": its}), "{name}");
             assert_eq!(listed["edges"][index]["node"], json!({"id": id, "its": its}), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_resolved_at_once_is_what_the_engine_gives() {
+    let db = TestDb::new().await;
+    let server = Process::serve(&db.url(), &["--slots", "0"]).await;
+    let inputs = json!([
+        {"kind": "echo", "payload": {"n": [1, null]}, "requestId": "one", "priority": 3},
+        {"kind": "sum", "payload": {"start": 1, "end": 2}, "requestId": "two", "clientId": "c"},
+    ]);
+    let all_at_once = "job { id version its: payload } created __typename";
+    let by_the_engine =
+        "... on SubmitJobPayload { job { id } } job { version its: payload } created __typename";
+    let merged = "job { id } created job { version its: payload } __typename";
+    let with_an_error = "job { id position: queuePosition { ahead } } created";
+    let mut answers = Vec::new();
+    for selected in [all_at_once, all_at_once, by_the_engine, merged, with_an_error] {
+        let submit = format!(
+            "mutation ($inputs: [SubmitJobInput!]!, $input: SubmitJobInput!) {{
+                 submitJobs(inputs: $inputs) {{ {selected} }} submitJob(input: $input) {{ {selected} }} }}"
+        );
+        answers.push(server.data(&submit, json!({"inputs": inputs, "input": inputs[0]})).await);
+    }
+    assert_eq!(answers[0]["submitJobs"][0]["created"], true);
+    assert_eq!(answers[0]["submitJob"]["created"], false);
+    let second = &answers[1];
+    assert_eq!(second["submitJobs"][0], second["submitJob"]);
+    assert_eq!(second["submitJobs"][1]["job"]["its"], inputs[1]["payload"]);
+    assert_eq!(second["submitJobs"][1]["__typename"], "SubmitJobPayload");
+    assert_eq!((&answers[2], &answers[3]), (second, second));
+    assert_eq!(answers[4]["submitJobs"][1]["job"]["position"], json!({"ahead": 1}));
+    // Members stand in the order in which they were asked for.
+    let asked = json!({"query": "{ jobs(first: 1) { edges { cursor node { version id } } } }"});
+    let answer = reqwest::Client::new().post(&server.url).json(&asked).send().await.expect("an answer");
+    let text = answer.text().await.expect("a text");
+    let order = ["cursor", "node", "version", "id"].map(|name| text.find(&format!("\"{name}\"")));
+    assert!(order.is_sorted() && order[0].is_some(), "{text}");
 }

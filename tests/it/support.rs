@@ -130,7 +130,7 @@ impl TestDb {
         let overrides = Overrides { database_url: Some(url), ..Overrides::default() };
         let config = Config::load(&overrides).expect("configuration");
         let database = jobql::postgres::open(&config).await.expect("database");
-        let store = Store::new(database.pool.clone(), database.work_pool.clone(), database.orm.clone());
+        let store = Store::of(&database);
         TestDb { store, database, config, name }
     }
 
