@@ -68,7 +68,10 @@ impl Store {
     /// As `submit`; the first row's error is the error of all, and names the row: `[3].dependsOn[0]`.
     pub async fn submit_all(&self, new_jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
         let pool = self.work.clone();
-        self.detached("submit", async move { settle(|| insert_all_or_none(&pool, &new_jobs)).await }).await
+        self.detached("submit", async move {
+            settle(|sending| insert_all_or_none(&pool, &new_jobs, sending)).await
+        })
+        .await
     }
 }
 
@@ -88,14 +91,15 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<NewJob, 
 }
 
 async fn commit_batch(connection: &KeptConnection, batch: Vec<NewJob>) -> Vec<Result<Submitted>> {
-    match settle(|| insert_each(connection, &batch)).await {
+    match settle(|sending| insert_each(connection, &batch, sending)).await {
         Ok(outcomes) => outcomes,
         // A row that the database refuses fails alone.
         Err(Error::Database { .. }) if batch.len() > 1 => {
             let mut outcomes = Vec::with_capacity(batch.len());
             for new_job in &batch {
                 let alone = std::slice::from_ref(new_job);
-                let outcome = settle(|| insert_each(connection, alone)).await;
+                // Before it was refused the batch may have been sent with an open outcome.
+                let outcome = settle(|_| insert_each(connection, alone, Sending::Again)).await;
                 outcomes.push(outcome.and_then(|mut one| one.pop().unwrap_or(Err(unknown_outcome()))));
             }
             outcomes
@@ -118,15 +122,22 @@ fn refused_with_the_batch() -> Error {
     Error::Unavailable { operation: "submit", source: None }
 }
 
+/// Whether rows may have been written by an attempt before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    First,
+    Again,
+}
+
 /// Runs `attempt` until its outcome is known.
-pub(super) async fn settle<T, F>(attempt: impl Fn() -> F) -> Result<T>
+pub(super) async fn settle<T, F>(attempt: impl Fn(Sending) -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<T, Stopped>>,
 {
     let give_up_at = Instant::now() + RESEND_FOR;
-    let mut open = false;
+    let (mut open, mut sending) = (false, Sending::First);
     loop {
-        match timeout(STATEMENT_WITHIN, attempt()).await {
+        match timeout(STATEMENT_WITHIN, attempt(sending)).await {
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(Stopped::Refused(error))) => return Err(error),
             Ok(Err(Stopped::Sql { source, sent })) => {
@@ -142,6 +153,7 @@ where
         if Instant::now() >= give_up_at {
             return Err(if open { unknown_outcome() } else { refused_with_the_batch() });
         }
+        sending = Sending::Again;
         tokio::time::sleep(RESEND_AFTER).await;
     }
 }
@@ -170,9 +182,10 @@ pub(super) fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
 async fn insert_each(
     connection: &KeptConnection,
     batch: &[NewJob],
+    sending: Sending,
 ) -> std::result::Result<Vec<Result<Submitted>>, Stopped> {
     let mut connection = connection.take().await.map_err(not_sent)?;
-    let mut inserted = insert(&mut connection, batch, &Parents::default()).await.map_err(sent)?;
+    let mut inserted = insert(&mut connection, batch, &Parents::default(), sending).await.map_err(sent)?;
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut is_whole = true;
     for new_job in batch {
@@ -194,10 +207,14 @@ async fn insert_each(
     Ok(outcomes)
 }
 
-async fn insert_all_or_none(pool: &PgPool, batch: &[NewJob]) -> std::result::Result<Vec<Submitted>, Stopped> {
+async fn insert_all_or_none(
+    pool: &PgPool,
+    batch: &[NewJob],
+    sending: Sending,
+) -> std::result::Result<Vec<Submitted>, Stopped> {
     let mut transaction = pool.begin().await.map_err(not_sent)?;
     let parents = dependency::lock_parents(&mut transaction, batch).await.map_err(not_sent)?;
-    let mut inserted = insert(&mut transaction, batch, &parents).await.map_err(not_sent)?;
+    let mut inserted = insert(&mut transaction, batch, &parents, sending).await.map_err(not_sent)?;
     let new_jobs = batch.iter().filter(|new_job| inserted.contains_key(&new_job.id));
     dependency::insert(&mut transaction, new_jobs, &parents, false).await.map_err(not_sent)?;
     let mut answers = Vec::with_capacity(batch.len());
@@ -227,11 +244,11 @@ pub(super) struct Inserted {
 }
 
 /// A batch without keys. The parameters are those of [`KEYED_SQL`].
-static PLAIN_SQL: LazyLock<String> = LazyLock::new(|| insert_of(INPUT, "NOT keyed"));
+static PLAIN_SQL: LazyLock<InsertSql> = LazyLock::new(|| InsertSql::of(INPUT, "NOT keyed"));
 
 /// A batch with keys.
-static KEYED_SQL: LazyLock<String> = LazyLock::new(|| {
-    insert_of(
+static KEYED_SQL: LazyLock<InsertSql> = LazyLock::new(|| {
+    InsertSql::of(
         &format!(
             "{INPUT}, key AS (
              -- Sorted, so that two batches which share keys wait for each other in one direction only. The insert
@@ -270,8 +287,31 @@ const INPUT: &str = "WITH input AS (
              WHERE $14::integer IS NOT NULL
          )";
 
-/// The statement that writes the rows of `input` which are free.
-fn insert_of(input: &str, is_free: &str) -> String {
+/// The statement that writes the rows of `input` which are free. A batch that is sent again, because its outcome was open, finds
+/// the rows that it has written. Ids are made here, so that the first time there are none to be found; to look for them was an
+/// eighth of what a row cost PostgreSQL.
+struct InsertSql {
+    first: String,
+    again: String,
+}
+
+impl InsertSql {
+    fn of(input: &str, is_free: &str) -> InsertSql {
+        InsertSql {
+            first: insert_of(input, is_free, ""),
+            again: insert_of(input, is_free, "ON CONFLICT (id) DO NOTHING"),
+        }
+    }
+
+    fn when(&'static self, sending: Sending) -> &'static str {
+        match sending {
+            Sending::First => &self.first,
+            Sending::Again => &self.again,
+        }
+    }
+}
+
+fn insert_of(input: &str, is_free: &str, on_conflict: &str) -> String {
     format!(
         "{input}
          INSERT INTO job (id, client_id, request_id, kind, queue, display_name, priority, level, max_attempts,
@@ -285,8 +325,7 @@ fn insert_of(input: &str, is_free: &str) -> String {
          FROM input
          WHERE {is_free}
          ORDER BY position
-         -- A batch that is sent again, because its outcome was open, finds the rows it has written.
-         ON CONFLICT (id) DO NOTHING
+         {on_conflict}
          RETURNING id, status, seq, created_at, run_at, waits_for"
     )
 }
@@ -296,13 +335,14 @@ pub(super) async fn insert(
     connection: &mut PgConnection,
     batch: &[NewJob],
     parents: &Parents,
+    sending: Sending,
 ) -> sqlx::Result<HashMap<Uuid, Inserted>> {
     fn column<'a, T>(batch: &'a [NewJob], field: impl Fn(&'a NewJob) -> T) -> Vec<T> {
         batch.iter().map(field).collect()
     }
     // Without the keys' part a statement costs a tenth less, and most of a busy server's jobs have none.
     let sql = if batch.iter().any(|new_job| new_job.keyed) { &KEYED_SQL } else { &PLAIN_SQL };
-    let rows = sqlx::query(sql.as_str())
+    let rows = sqlx::query(sql.when(sending))
         .bind(column(batch, |new_job| new_job.id))
         .bind(column(batch, |new_job| new_job.client_id.as_str()))
         .bind(column(batch, |new_job| new_job.request_id.as_str()))

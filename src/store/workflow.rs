@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::dependency::{self, Parents};
 use super::queue_content::StatusCounts;
-use super::submit::{KEY_DAYS, Stopped, insert as insert_jobs, not_sent, sent, settle};
+use super::submit::{KEY_DAYS, Sending, Stopped, insert as insert_jobs, not_sent, sent, settle};
 use super::{Store, read};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
@@ -30,7 +30,7 @@ impl Store {
     pub async fn submit_workflow(&self, new: NewWorkflow) -> Result<workflow::Model> {
         let pool = self.work.clone();
         let (id, client_id) = (new.id, new.client_id.clone());
-        let written = self.detached("submit", async move { settle(|| write(&pool, &new)).await }).await?;
+        let written = self.detached("submit", async move { settle(|_| write(&pool, &new)).await }).await?;
         let found = self.workflows_by_ids(&Viewer::Client(client_id), &[written]).await?.pop();
         found.ok_or(Error::NotFound { what: "workflow", id: id.to_string() })
     }
@@ -96,7 +96,7 @@ async fn write(pool: &PgPool, new: &NewWorkflow) -> std::result::Result<Uuid, St
     }
     let nothing = Parents::default();
     for jobs in new.jobs.chunks(INSERT_AT_ONCE) {
-        insert_jobs(&mut transaction, jobs, &nothing).await.map_err(not_sent)?;
+        insert_jobs(&mut transaction, jobs, &nothing, Sending::First).await.map_err(not_sent)?;
     }
     let cancels = new.on_failure == FailurePolicy::Cancel;
     dependency::insert(&mut transaction, new.jobs.iter(), &nothing, cancels).await.map_err(not_sent)?;
