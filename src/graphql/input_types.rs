@@ -7,13 +7,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display};
 
-use async_graphql::Positioned;
+use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, OperationType, ServiceDocument, Type, TypeKind,
     TypeSystemDefinition,
 };
+use async_graphql::{Name, Positioned};
 use async_graphql_value::Value;
+use serde_json::Value as Json;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,19 +46,12 @@ enum Input {
 /// An argument, or a field of an input object.
 #[derive(Debug)]
 pub struct InputField {
+    /// Its name, which values share in place of a copy each.
+    pub name: Name,
     /// Its type.
     pub of_type: Type,
     /// It may be left out although its type is non-null.
     pub has_default: bool,
-}
-
-/// Where a value stands: in the document, or in the variables, where JSON has no words of its own for enums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Written in the document.
-    Literal,
-    /// Sent as a variable.
-    Variable,
 }
 
 /// Where a value stands within what is checked. It is written out only where something is wrong: of a thousand inputs that
@@ -129,78 +124,91 @@ impl InputTypes {
         }
     }
 
-    /// Whether the value fits the type; `place` is where it stands, and the start of what is said when it does not.
-    /// A type that is unknown, or is no input, fits everything; validation tells that better.
+    /// Whether what stands in a document fits the type; `place` is where it stands, and the start of what is said when it
+    /// does not. A type that is unknown, or is no input, fits everything; validation tells that better.
     ///
     /// # Errors
     /// What is wrong, beginning with the place.
-    pub fn check(
-        &self,
-        of_type: &Type,
-        value: &Value,
-        origin: Origin,
-        place: impl Display,
-    ) -> Result<(), String> {
-        self.check_at(of_type, value, origin, Place::Start(&place))
+    pub fn check(&self, of_type: &Type, value: &Value, place: impl Display) -> Result<(), String> {
+        self.check_at(of_type, value, Place::Start(&place))
     }
 
-    fn check_at(
-        &self,
-        of_type: &Type,
-        value: &Value,
-        origin: Origin,
-        place: Place<'_>,
-    ) -> Result<(), String> {
+    /// The value of a variable as a literal of its type has it, if it fits: JSON has no words of its own for enums.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub fn literal(&self, of_type: &Type, value: Json, place: impl Display) -> Result<Value, String> {
+        self.literal_at(of_type, value, Place::Start(&place))
+    }
+
+    fn check_at(&self, of_type: &Type, value: &Value, place: Place<'_>) -> Result<(), String> {
         match (&of_type.base, value) {
             (_, Value::Null) if of_type.nullable => Ok(()),
-            (_, Value::Null) => Err(format!("{place}: null, but {of_type} is required")),
-            (BaseType::List(item), Value::List(values)) => {
-                values.iter().enumerate().try_for_each(|(index, value)| {
-                    self.check_at(item, value, origin, Place::Item(&place, index))
-                })
-            }
+            (_, Value::Null) => Err(null(of_type, place)),
+            (BaseType::List(item), Value::List(values)) => values
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, value)| self.check_at(item, value, Place::Item(&place, index))),
             // A single value stands for a list of one.
-            (BaseType::List(item), value) => self.check_at(item, value, origin, place),
-            (BaseType::Named(name), value) => self.check_named(name, value, origin, place),
+            (BaseType::List(item), value) => self.check_at(item, value, place),
+            (BaseType::Named(name), value) => self.check_named(name, value, place),
         }
     }
 
-    fn check_named(&self, name: &str, value: &Value, origin: Origin, place: Place<'_>) -> Result<(), String> {
-        let fits = match self.inputs.get(name) {
-            None => true,
-            Some(Input::Scalar) => fits_scalar(name, value),
-            Some(Input::Enum(names)) => match (value, origin) {
-                (Value::Enum(word), Origin::Literal) => names.contains(word.as_str()),
-                (Value::String(word), Origin::Variable) => names.contains(word),
-                _ => false,
-            },
-            Some(Input::Object(fields)) => return self.check_object(name, fields, value, origin, place),
-        };
-        if fits { Ok(()) } else { Err(format!("{place}: {} does not fit {name}", shown(value))) }
-    }
-
-    fn check_object(
-        &self,
-        name: &str,
-        fields: &HashMap<String, InputField>,
-        value: &Value,
-        origin: Origin,
-        place: Place<'_>,
-    ) -> Result<(), String> {
-        let Value::Object(values) = value else {
-            return Err(format!("{place}: {} does not fit {name}", shown(value)));
-        };
-        if let Some(unknown) = values.keys().find(|key| !fields.contains_key(key.as_str())) {
-            return Err(format!("{place}: {name} has no field {:?}", unknown.as_str()));
-        }
-        for (field, InputField { of_type, has_default }) in fields {
-            match values.get(field.as_str()) {
-                Some(value) => self.check_at(of_type, value, origin, Place::Field(&place, field))?,
-                None if of_type.nullable || *has_default => {}
-                None => return Err(format!("{place}.{field}: missing, but {of_type} is required")),
+    fn check_named(&self, name: &str, value: &Value, place: Place<'_>) -> Result<(), String> {
+        let fits = match (self.inputs.get(name), value) {
+            (None, _) => true,
+            (Some(Input::Scalar), value) => fits_scalar(name, value),
+            (Some(Input::Enum(names)), Value::Enum(word)) => names.contains(word.as_str()),
+            (Some(Input::Object(fields)), Value::Object(given)) => {
+                for (key, value) in given {
+                    let field = known(name, fields, key, place)?;
+                    self.check_at(&field.of_type, value, Place::Field(&place, key))?;
+                }
+                return all_there(fields, |field| given.contains_key(field), place);
             }
+            (Some(Input::Enum(_) | Input::Object(_)), _) => false,
+        };
+        if fits { Ok(()) } else { Err(misfit(name, value, place)) }
+    }
+
+    fn literal_at(&self, of_type: &Type, value: Json, place: Place<'_>) -> Result<Value, String> {
+        match (&of_type.base, value) {
+            (_, Json::Null) if of_type.nullable => Ok(Value::Null),
+            (_, Json::Null) => Err(null(of_type, place)),
+            (BaseType::List(item), Json::Array(values)) => {
+                let items = values.into_iter().enumerate();
+                let literals =
+                    items.map(|(index, value)| self.literal_at(item, value, Place::Item(&place, index)));
+                Ok(Value::List(literals.collect::<Result<_, _>>()?))
+            }
+            (BaseType::List(item), value) => self.literal_at(item, value, place),
+            (BaseType::Named(name), value) => self.named_literal(name, value, place),
         }
-        Ok(())
+    }
+
+    fn named_literal(&self, name: &str, value: Json, place: Place<'_>) -> Result<Value, String> {
+        match (self.inputs.get(name), value) {
+            (Some(Input::Enum(names)), Json::String(word)) if names.contains(&word) => {
+                Ok(Value::Enum(Name::new(word)))
+            }
+            (Some(Input::Object(fields)), Json::Object(given)) => {
+                let mut literal = IndexMap::with_capacity(given.len());
+                for (key, value) in given {
+                    let field = known(name, fields, &key, place)?;
+                    let value = self.literal_at(&field.of_type, value, Place::Field(&place, &key))?;
+                    literal.insert(field.name.clone(), value);
+                }
+                all_there(fields, |field| literal.contains_key(field), place)?;
+                Ok(Value::Object(literal))
+            }
+            (Some(Input::Enum(_) | Input::Object(_)), value) => Err(misfit(name, &untyped(value), place)),
+            (Some(Input::Scalar), value) => {
+                let value = untyped(value);
+                if fits_scalar(name, &value) { Ok(value) } else { Err(misfit(name, &value, place)) }
+            }
+            (None, value) => Ok(untyped(value)),
+        }
     }
 
     fn add(&mut self, document: ServiceDocument) {
@@ -248,7 +256,54 @@ impl InputTypes {
 fn input_field(field: Positioned<InputValueDefinition>) -> (String, InputField) {
     let field = field.node;
     let has_default = field.default_value.is_some();
-    (field.name.node.to_string(), InputField { of_type: field.ty.node, has_default })
+    let name = field.name.node;
+    (name.to_string(), InputField { name, of_type: field.ty.node, has_default })
+}
+
+fn known<'f>(
+    type_name: &str,
+    fields: &'f HashMap<String, InputField>,
+    key: &str,
+    place: Place<'_>,
+) -> Result<&'f InputField, String> {
+    fields.get(key).ok_or_else(|| format!("{place}: {type_name} has no field {key:?}"))
+}
+
+/// Whether every field that must be there is there. Only for those is it looked.
+fn all_there(
+    fields: &HashMap<String, InputField>,
+    is_there: impl Fn(&str) -> bool,
+    place: Place<'_>,
+) -> Result<(), String> {
+    let required = |field: &&InputField| !field.of_type.nullable && !field.has_default;
+    match fields.values().filter(required).find(|field| !is_there(&field.name)) {
+        Some(InputField { name, of_type, .. }) => {
+            Err(format!("{place}.{name}: missing, but {of_type} is required"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// JSON of which no type is known.
+fn untyped(value: Json) -> Value {
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(truth) => Value::Boolean(truth),
+        Json::Number(number) => Value::Number(number),
+        Json::String(text) => Value::String(text),
+        Json::Array(items) => Value::List(items.into_iter().map(untyped).collect()),
+        Json::Object(members) => {
+            Value::Object(members.into_iter().map(|(key, value)| (Name::new(key), untyped(value))).collect())
+        }
+    }
+}
+
+fn null(of_type: &Type, place: Place<'_>) -> String {
+    format!("{place}: null, but {of_type} is required")
+}
+
+fn misfit(type_name: &str, value: &Value, place: Place<'_>) -> String {
+    format!("{place}: {} does not fit {type_name}", shown(value))
 }
 
 fn innermost(base: &BaseType) -> &str {
@@ -289,33 +344,40 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn check(of_type: &str, value: serde_json::Value, origin: Origin) -> Result<(), String> {
-        let types = InputTypes::of_schema(
+    fn types() -> InputTypes {
+        InputTypes::of_schema(
             "type Query { f(a: Int!): [[T!]!]! } type T { x: Int } enum E { A B } scalar JSON
              input I { e: E, need: Int!, have: Int! = 1, list: [I!], any: JSON! = {} }
              schema { query: Query }",
-        );
-        assert_eq!(types.field("Query", "f").unwrap().of_type, "T");
-        let value = async_graphql::Value::from_json(value).unwrap().into_value();
-        types.check(&Type::new(of_type).unwrap(), &value, origin, "$v")
+        )
+    }
+
+    fn literal(of_type: &str, value: serde_json::Value) -> Result<Value, String> {
+        types().literal(&Type::new(of_type).unwrap(), value, "$v")
     }
 
     #[test]
-    fn variables_are_held_to_their_types() {
+    fn variables_are_held_to_their_types_and_become_literals_that_fit() {
         use serde_json::json;
-        let variable = |of_type: &str, value| check(of_type, value, Origin::Variable);
-        for (of_type, value) in [
-            ("Int", json!(null)),
-            ("Int!", json!(2_147_483_647)),
-            ("Float!", json!(1)),
-            ("ID", json!(7)),
-            ("E!", json!("A")),
-            ("[Int!]!", json!([])),
-            ("[Int!]", json!(1)),
-            ("I!", json!({"need": 1, "list": [{"need": 2}], "any": [null, {"x": 1.5}]})),
-            ("Unknown!", json!({"a": 1})),
+        assert_eq!(types().field("Query", "f").unwrap().of_type, "T");
+        for (of_type, value, shown) in [
+            ("Int", json!(null), "null"),
+            ("Int!", json!(2_147_483_647), "2147483647"),
+            ("Float!", json!(1), "1"),
+            ("ID", json!(7), "7"),
+            ("E!", json!("A"), "A"),
+            ("[Int!]!", json!([]), "[]"),
+            ("[Int!]", json!(1), "1"),
+            (
+                "I!",
+                json!({"need": 1, "list": [{"need": 2, "e": "B"}], "any": [null, {"x": 1.5, "e": "A"}]}),
+                "{any: [null, {e: \"A\", x: 1.5}], list: [{e: B, need: 2}], need: 1}",
+            ),
+            ("Unknown!", json!({"a": 1}), "{a: 1}"),
         ] {
-            assert_eq!(variable(of_type, value.clone()), Ok(()), "{of_type} {value}");
+            let found = literal(of_type, value.clone()).unwrap();
+            assert_eq!(found.to_string(), shown, "{of_type} {value}");
+            assert_eq!(types().check(&Type::new(of_type).unwrap(), &found, "f(a)"), Ok(()), "{shown}");
         }
         for (of_type, value, place) in [
             ("Int!", json!(null), "$v:"),
@@ -331,13 +393,30 @@ mod tests {
             ("I", json!({"need": 1, "have": null}), "$v.have:"),
             ("I", json!({"need": 1, "list": [{"need": 2, "e": 3}]}), "$v.list[0].e:"),
         ] {
-            let said = variable(of_type, value.clone()).unwrap_err();
+            let said = literal(of_type, value.clone()).unwrap_err();
             assert!(said.starts_with(place), "{of_type} {value}: {said}");
         }
     }
 
     #[test]
-    fn a_literal_string_is_no_enum() {
-        assert!(check("E", serde_json::json!("A"), Origin::Literal).is_err());
+    fn what_stands_in_a_document_is_held_to_its_type() {
+        use async_graphql::Value as Const;
+        use serde_json::json;
+        let check = |of_type: &str, value: serde_json::Value| {
+            let value = Const::from_json(value).unwrap().into_value();
+            types().check(&Type::new(of_type).unwrap(), &value, "f(a)")
+        };
+        for (of_type, value, place) in [
+            ("E", json!("A"), "f(a):"),
+            ("Int!", json!(null), "f(a):"),
+            ("[Int!]", json!([1, null]), "f(a)[1]:"),
+            ("I", json!({}), "f(a).need:"),
+            ("I", json!({"need": 1, "more": 2}), "f(a):"),
+            ("I", json!({"need": 1, "list": [{"need": 2, "e": "B"}]}), "f(a).list[0].e:"),
+        ] {
+            let said = check(of_type, value.clone()).unwrap_err();
+            assert!(said.starts_with(place), "{of_type} {value}: {said}");
+        }
+        assert_eq!(check("I", json!({"need": 1, "any": {"x": null}})), Ok(()));
     }
 }

@@ -12,14 +12,14 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
     SelectionSet,
 };
-use async_graphql::{Positioned, Request, ServerError, Value};
+use async_graphql::{Positioned, Request, ServerError};
 
 use super::document_cache::DocumentCache;
 use super::document_scan;
 use super::error::Code;
 use super::error_codes::RequestState;
 use super::field_merging;
-use super::input_types::{InputField, InputTypes, Origin};
+use super::input_types::{InputField, InputTypes};
 use super::persisted_documents::PersistedDocuments;
 use super::subscribing;
 use super::variables::{self, Values};
@@ -96,7 +96,7 @@ impl RequestCheck {
             variables::check(&self.types, &mut document)?;
             self.cache.candidate(&meant.text, &document)
         };
-        variables::put_in(&self.types, &mut document, raw.operation_name.as_deref(), &values);
+        variables::put_in(&self.types, &mut document, raw.operation_name.as_deref(), values);
         let operation = chosen(&document, None)?;
         let introspection_only = self.check_shape(&document, operation)?;
         field_merging::check(&document, &[&operation.node.selection_set.node])?;
@@ -144,13 +144,8 @@ impl RequestCheck {
             let default = definition.node.default_value.as_ref();
             match (raw.remove(name.as_str()), default) {
                 (Some(value), _) => {
-                    let value = Value::from_json(value)
-                        .map_err(|_| refused(format!("${name}: is not a value that GraphQL knows")))?
-                        .into_value();
-                    self.types
-                        .check(of_type, &value, Origin::Variable, format_args!("${name}"))
-                        .map_err(refused)?;
-                    values.insert(name.clone(), variables::as_literal(&self.types, of_type, value));
+                    let literal = self.types.literal(of_type, value, format_args!("${name}"));
+                    values.insert(name.clone(), literal.map_err(refused)?);
                 }
                 // Whether it fits is looked at with the definition.
                 (None, Some(default)) => {
@@ -346,7 +341,7 @@ impl<'a> Walk<'a> {
                     continue;
                 };
                 let place = format_args!("{name}({})", argument.node);
-                self.types.check(of_type, &value.node, Origin::Literal, place).map_err(|message| {
+                self.types.check(of_type, &value.node, place).map_err(|message| {
                     let mut error = Code::ValidationFailed.error(message);
                     error.locations = vec![value.pos];
                     error

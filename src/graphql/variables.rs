@@ -16,7 +16,7 @@ use async_graphql::{Name, Pos, Positioned, ServerError, Value as ConstValue};
 use async_graphql_value::Value;
 
 use super::error::Code;
-use super::input_types::{InputField, InputTypes, Origin};
+use super::input_types::{InputField, InputTypes};
 
 /// Values of variables by name; one that has none was not sent and has no default.
 pub type Values = HashMap<Name, Value>;
@@ -40,7 +40,7 @@ pub fn check(types: &InputTypes, document: &mut ExecutableDocument) -> Result<()
 
 /// Leaves the operation of this name, or the only one, with its values in the place of its variables. The others go, as
 /// they may share fragments with it, and those fragments that only they use.
-pub fn put_in(types: &InputTypes, document: &mut ExecutableDocument, name: Option<&str>, values: &Values) {
+pub fn put_in(types: &InputTypes, document: &mut ExecutableDocument, name: Option<&str>, values: Values) {
     let ExecutableDocument { operations, fragments } = document;
     let mut of_others = HashSet::new();
     if let DocumentOperations::Multiple(all) = operations {
@@ -53,60 +53,66 @@ pub fn put_in(types: &InputTypes, document: &mut ExecutableDocument, name: Optio
     }
     let DocumentOperations::Single(operation) = operations else { return };
     operation.node.variable_definitions.clear();
+    let mut given = Given { values, uses: HashMap::new() };
+    visit(types, &mut operation.node, fragments, |arguments, _| {
+        arguments.iter().for_each(|(_, value)| given.count_uses(&value.node));
+    });
     let reached = visit(types, &mut operation.node, fragments, |arguments, _| {
-        arguments.retain_mut(|(_, value)| replace(&mut value.node, values));
+        arguments.retain_mut(|(_, value)| given.replace(&mut value.node));
     });
     fragments.retain(|name, _| reached.contains(name) || !of_others.contains(name));
 }
 
-/// The value as a literal of this type has it: JSON has no words of its own for enums.
-pub fn as_literal(types: &InputTypes, of_type: &Type, value: Value) -> Value {
-    match (&of_type.base, value) {
-        (BaseType::List(item), Value::List(values)) => {
-            Value::List(values.into_iter().map(|value| as_literal(types, item, value)).collect())
-        }
-        (BaseType::List(item), value) => as_literal(types, item, value),
-        (BaseType::Named(name), Value::String(word)) if types.is_enum(name) => Value::Enum(Name::new(word)),
-        (BaseType::Named(name), Value::Object(fields)) => match types.input_fields(name) {
-            None => Value::Object(fields),
-            Some(known) => {
-                let fields = fields.into_iter().map(|(key, value)| match known.get(key.as_str()) {
-                    Some(field) => {
-                        let value = as_literal(types, &field.of_type, value);
-                        (key, value)
-                    }
-                    None => (key, value),
-                });
-                Value::Object(fields.collect())
-            }
-        },
-        (BaseType::Named(_), value) => value,
-    }
+/// Values, and in how many places each is still to be put. The last one takes it: a thousand inputs are not copied.
+struct Given {
+    values: Values,
+    uses: HashMap<Name, usize>,
 }
 
-/// True when the value stays: not when it is a variable without a value.
-fn replace(value: &mut Value, values: &Values) -> bool {
-    match value {
-        Value::Variable(name) => match values.get(name) {
-            Some(given) => {
-                *value = given.clone();
+impl Given {
+    fn count_uses(&mut self, value: &Value) {
+        match value {
+            Value::Variable(name) => *self.uses.entry(name.clone()).or_default() += 1,
+            Value::List(items) => items.iter().for_each(|item| self.count_uses(item)),
+            Value::Object(fields) => fields.values().for_each(|value| self.count_uses(value)),
+            _ => {}
+        }
+    }
+
+    /// True when the value stays: not when it is a variable without a value.
+    fn replace(&mut self, value: &mut Value) -> bool {
+        match value {
+            Value::Variable(name) => match self.take(name) {
+                Some(given) => {
+                    *value = given;
+                    true
+                }
+                None => false,
+            },
+            Value::List(items) => {
+                for item in items {
+                    if !self.replace(item) {
+                        *item = Value::Null;
+                    }
+                }
                 true
             }
-            None => false,
-        },
-        Value::List(items) => {
-            for item in items {
-                if !replace(item, values) {
-                    *item = Value::Null;
-                }
+            Value::Object(fields) => {
+                fields.retain(|_, value| self.replace(value));
+                true
             }
-            true
+            _ => true,
         }
-        Value::Object(fields) => {
-            fields.retain(|_, value| replace(value, values));
-            true
+    }
+
+    fn take(&mut self, name: &Name) -> Option<Value> {
+        match self.uses.get_mut(name) {
+            Some(uses) if *uses > 1 => {
+                *uses -= 1;
+                self.values.get(name).cloned()
+            }
+            _ => self.values.remove(name),
         }
-        _ => true,
     }
 }
 
@@ -150,12 +156,8 @@ fn check_operation(
             return refused(format!("${name}: {of_type} is no type of inputs"), vec![definition.pos]);
         }
         if let Some(default) = &definition.node.default_value
-            && let Err(problem) = types.check(
-                of_type,
-                &default.node.clone().into_value(),
-                Origin::Literal,
-                format_args!("${name}"),
-            )
+            && let Err(problem) =
+                types.check(of_type, &default.node.clone().into_value(), format_args!("${name}"))
         {
             return refused(problem, vec![default.pos]);
         }
@@ -356,10 +358,11 @@ mod tests {
              query b { ...G } fragment F on Query { f(a: $v) { x } } fragment G on Query { y } fragment H on Query { z }",
         )
         .unwrap();
-        let word = as_literal(&types, &Type::new("E").unwrap(), Value::String("A".to_owned()));
-        let values =
-            Values::from([(Name::new("v"), ConstValue::from(7).into_value()), (Name::new("e"), word)]);
-        put_in(&types, &mut document, Some("a"), &values);
+        let values = Values::from([
+            (Name::new("v"), ConstValue::from(7).into_value()),
+            (Name::new("e"), Value::Enum(Name::new("A"))),
+        ]);
+        put_in(&types, &mut document, Some("a"), values);
         let DocumentOperations::Single(operation) = &document.operations else { panic!("one is left") };
         let Selection::Field(field) = &operation.node.selection_set.node.items[0].node else {
             panic!("a field")
