@@ -69,7 +69,8 @@ impl Store {
     pub async fn submit_all(&self, new_jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
         let pool = self.work.clone();
         self.detached("submit", async move {
-            settle(|sending| insert_all_or_none(&pool, &new_jobs, sending)).await
+            let written = settle(|sending| insert_all_or_none(&pool, &new_jobs, sending)).await?;
+            Ok(new_jobs.into_iter().zip(written).map(|(new_job, written)| answer(new_job, written)).collect())
         })
         .await
     }
@@ -92,15 +93,16 @@ pub(super) fn writer(pool: &PgPool, tasks: &TaskTracker) -> GroupWriter<NewJob, 
 
 async fn commit_batch(connection: &KeptConnection, batch: Vec<NewJob>) -> Vec<Result<Submitted>> {
     match settle(|sending| insert_each(connection, &batch, sending)).await {
-        Ok(outcomes) => outcomes,
+        Ok(outcomes) => answers(batch, outcomes),
         // A row that the database refuses fails alone.
         Err(Error::Database { .. }) if batch.len() > 1 => {
             let mut outcomes = Vec::with_capacity(batch.len());
-            for new_job in &batch {
-                let alone = std::slice::from_ref(new_job);
+            for new_job in batch {
+                let alone = std::slice::from_ref(&new_job);
                 // Before it was refused the batch may have been sent with an open outcome.
                 let outcome = settle(|_| insert_each(connection, alone, Sending::Again)).await;
-                outcomes.push(outcome.and_then(|mut one| one.pop().unwrap_or(Err(unknown_outcome()))));
+                let outcome = outcome.and_then(|mut one| one.pop().unwrap_or(Err(unknown_outcome())));
+                outcomes.push(outcome.map(|written| answer(new_job, written)));
             }
             outcomes
         }
@@ -179,21 +181,40 @@ pub(super) fn is_lost_to_another_transaction(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
 }
 
+/// What became of a new job. What is answered is made of the job itself once nothing needs to be sent again.
+enum Written {
+    New(Inserted),
+    /// Its key, or its id, was there.
+    Before(Submitted),
+}
+
+fn answers(batch: Vec<NewJob>, outcomes: Vec<Result<Written>>) -> Vec<Result<Submitted>> {
+    let of_each = batch.into_iter().zip(outcomes);
+    of_each.map(|(new_job, outcome)| outcome.map(|written| answer(new_job, written))).collect()
+}
+
+fn answer(new_job: NewJob, written: Written) -> Submitted {
+    match written {
+        Written::New(row) => created(new_job, row),
+        Written::Before(submitted) => submitted,
+    }
+}
+
 async fn insert_each(
     connection: &KeptConnection,
     batch: &[NewJob],
     sending: Sending,
-) -> std::result::Result<Vec<Result<Submitted>>, Stopped> {
+) -> std::result::Result<Vec<Result<Written>>, Stopped> {
     let mut connection = connection.take().await.map_err(not_sent)?;
     let mut inserted = insert(&mut connection, batch, &Parents::default(), sending).await.map_err(sent)?;
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut is_whole = true;
     for new_job in batch {
         outcomes.push(match inserted.remove(&new_job.id) {
-            Some(row) => Ok(created(new_job, row)),
+            Some(row) => Ok(Written::New(row)),
             // Nothing of this batch is open any more, so a failing read leaves nothing unknown.
             None => match winner(&mut connection, new_job).await {
-                Ok(outcome) => outcome,
+                Ok(outcome) => outcome.map(Written::Before),
                 Err(source) => {
                     is_whole = false;
                     Err(Error::database("submit", source))
@@ -211,27 +232,27 @@ async fn insert_all_or_none(
     pool: &PgPool,
     batch: &[NewJob],
     sending: Sending,
-) -> std::result::Result<Vec<Submitted>, Stopped> {
+) -> std::result::Result<Vec<Written>, Stopped> {
     let mut transaction = pool.begin().await.map_err(not_sent)?;
     let parents = dependency::lock_parents(&mut transaction, batch).await.map_err(not_sent)?;
     let mut inserted = insert(&mut transaction, batch, &parents, sending).await.map_err(not_sent)?;
     let new_jobs = batch.iter().filter(|new_job| inserted.contains_key(&new_job.id));
     dependency::insert(&mut transaction, new_jobs, &parents, false).await.map_err(not_sent)?;
-    let mut answers = Vec::with_capacity(batch.len());
+    let mut written = Vec::with_capacity(batch.len());
     for (index, new_job) in batch.iter().enumerate() {
-        let answer = match inserted.remove(&new_job.id) {
+        let outcome = match inserted.remove(&new_job.id) {
             // Only now: a repeated submit gets its first job, whatever has become of that one's parents.
             Some(row) => parents
                 .check(new_job)
-                .map(|()| created(new_job, row))
+                .map(|()| Written::New(row))
                 .map_err(|error| error.below(&format!("[{index}]"))),
-            None => winner(&mut transaction, new_job).await.map_err(not_sent)?,
+            None => winner(&mut transaction, new_job).await.map_err(not_sent)?.map(Written::Before),
         };
         // Leaving here drops the transaction, which rolls back.
-        answers.push(answer.map_err(Stopped::Refused)?);
+        written.push(outcome.map_err(Stopped::Refused)?);
     }
     transaction.commit().await.map_err(sent)?;
-    Ok(answers)
+    Ok(written)
 }
 
 /// What the database decided about a new row.
@@ -369,32 +390,37 @@ pub(super) async fn insert(
         .await?;
     rows.iter()
         .map(|row| {
+            // By their places: to look for each by its name cost more than to read it.
             let inserted = Inserted {
-                status: read::status(row, "status")?,
-                seq: row.try_get("seq")?,
-                created_at: row.try_get("created_at")?,
-                run_at: row.try_get("run_at")?,
-                waits_for: row.try_get("waits_for")?,
+                status: read::status(row, 1)?,
+                seq: row.try_get(2)?,
+                created_at: row.try_get(3)?,
+                run_at: row.try_get(4)?,
+                waits_for: row.try_get(5)?,
             };
-            Ok((row.try_get("id")?, inserted))
+            Ok((row.try_get(0)?, inserted))
         })
         .collect()
 }
 
-fn created(new_job: &NewJob, row: Inserted) -> Submitted {
+fn created(new_job: NewJob, row: Inserted) -> Submitted {
+    let (workflow_id, workflow_key, results_as) = match new_job.workflow {
+        Some(part) => (Some(part.id), Some(part.key), part.results_as),
+        None => (None, None, None),
+    };
     let job = job::Model {
         id: new_job.id,
-        client_id: new_job.client_id.clone(),
-        request_id: new_job.request_id.clone(),
-        kind: new_job.kind.clone(),
-        queue: new_job.queue.clone(),
-        display_name: new_job.display_name.clone(),
+        client_id: new_job.client_id,
+        request_id: new_job.request_id,
+        kind: new_job.kind,
+        queue: new_job.queue,
+        display_name: new_job.display_name,
         status: row.status,
         version: 1,
         priority: new_job.priority,
         level: new_job.priority,
         seq: row.seq,
-        payload: new_job.payload.clone(),
+        payload: new_job.payload,
         result: None,
         error: None,
         progress_fraction: None,
@@ -406,18 +432,18 @@ fn created(new_job: &NewJob, row: Inserted) -> Submitted {
         losses: 0,
         timeout_seconds: new_job.timeout_seconds,
         worker_id: None,
-        workflow_id: new_job.workflow.as_ref().map(|part| part.id),
+        workflow_id,
         created_at: row.created_at,
         run_at: row.run_at,
         started_at: None,
         finished_at: None,
         cancel_requested_at: None,
         start_before: new_job.start_before,
-        callback_url: new_job.callback_url.clone(),
+        callback_url: new_job.callback_url,
         waits_for: row.waits_for,
         has_dependents: new_job.has_dependents,
-        workflow_key: new_job.workflow.as_ref().map(|part| part.key.clone()),
-        results_as: new_job.workflow.as_ref().and_then(|part| part.results_as.clone()),
+        workflow_key,
+        results_as,
     };
     Submitted { job, created: true }
 }
