@@ -17,6 +17,7 @@ mod m20261122_000031_workflow;
 mod m20261122_000040_ledger;
 mod m20261122_000050_blocked;
 mod m20261122_000051_limited_queue;
+mod m20261130_000060_lighter_update;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000040_ledger::Migration),
             Box::new(m20261122_000050_blocked::Migration),
             Box::new(m20261122_000051_limited_queue::Migration),
+            Box::new(m20261130_000060_lighter_update::Migration),
         ]
     }
 }

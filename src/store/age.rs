@@ -36,8 +36,10 @@ impl Store {
                      ) AS first
                      WHERE first.run_at < now() - make_interval(secs => $2)
                  ), held AS MATERIALIZED (
-                     SELECT job.id FROM job JOIN oldest USING (id)
-                     WHERE job.status = 'PENDING'
+                     -- As an array, so that they are found by their ids: joined, they were taken for so many that all
+                     -- 600,000 that were ready were read.
+                     SELECT job.id FROM job
+                     WHERE job.id = ANY (ARRAY(SELECT id FROM oldest)) AND job.status = 'PENDING'
                      ORDER BY job.id
                      -- One that is being claimed needs no help.
                      FOR UPDATE OF job SKIP LOCKED
