@@ -63,8 +63,6 @@ pub struct NewJob {
     pub client_id: String,
     /// The client's, or the id where the client gave none.
     pub request_id: String,
-    /// True when the client chose the request id, so that a key row is needed.
-    pub keyed: bool,
     /// A kind of the configuration.
     pub kind: String,
     /// Its queue.
@@ -93,8 +91,15 @@ pub struct NewJob {
     pub payload: Value,
     /// The same as compact JSON text.
     pub payload_text: String,
-    /// SHA-256 of kind and payload; equal for equal JSON whatever the order of keys.
-    pub payload_hash: [u8; 32],
+    /// SHA-256 of kind and payload, equal for equal JSON whatever the order of keys; for a request id that the client chose.
+    pub payload_hash: Option<[u8; 32]>,
+}
+
+impl NewJob {
+    /// True when the client chose the request id, so that a key row is needed.
+    pub fn is_keyed(&self) -> bool {
+        self.payload_hash.is_some()
+    }
 }
 
 /// Which part of a workflow a job is.
@@ -153,7 +158,7 @@ impl Submission {
             None => display_name::of_payload(&self.payload).unwrap_or_else(|| self.kind.clone()),
         };
         let id = Uuid::now_v7();
-        let keyed = self.request_id.is_some();
+        let payload_hash = self.request_id.is_some().then(|| payload_hash(&self.kind, &payload_text));
         let request_id = match self.request_id {
             Some(given) => checked_id("requestId", given)?,
             None => id.to_string(),
@@ -162,7 +167,6 @@ impl Submission {
             id,
             client_id,
             request_id,
-            keyed,
             priority: in_range("priority", self.priority, 0, i16::MAX, kind.priority)?,
             max_attempts: in_range("maxAttempts", self.max_attempts, 1, 100, kind.max_attempts)?,
             timeout_seconds: in_range(
@@ -179,7 +183,7 @@ impl Submission {
             has_dependents: false,
             workflow: None,
             display_name,
-            payload_hash: payload_hash(&self.kind, &payload_text),
+            payload_hash,
             payload: self.payload,
             payload_text,
             queue: kind.queue.clone(),

@@ -56,7 +56,7 @@ impl Store {
     /// `QueueFull`, `Unavailable`, `Database`.
     pub async fn admit(&self, viewer: &Viewer, limit: u32, new_jobs: &[NewJob]) -> Result<()> {
         let keys = new_jobs.iter().map(|new_job| (new_job.client_id.as_str(), new_job.request_id.as_str()));
-        let keys = new_jobs.iter().all(|new_job| new_job.keyed).then(|| keys.unzip());
+        let keys = new_jobs.iter().all(NewJob::is_keyed).then(|| keys.unzip());
         self.admit_more(viewer, limit, new_jobs.len(), keys).await
     }
 

@@ -114,7 +114,7 @@ async fn race_for_a_key(winner_commits: bool) {
          SELECT job_id, 'default', 'a', 'echo', 'default', 'echo', 'PENDING', 100, 100, '{}', 5, 300 FROM key",
     )
     .bind(new_job.id)
-    .bind(new_job.payload_hash.as_slice())
+    .bind(new_job.payload_hash.as_ref().map(<[u8; 32]>::as_slice))
     .execute(&mut winner)
     .await
     .expect("insert");
