@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use entity::attempt::AttemptOutcome;
+use futures_util::FutureExt;
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 use tokio_util::task::TaskTracker;
@@ -71,14 +72,11 @@ impl Store {
     /// `LeaseLost` when the lease is not the job's present one; `Unavailable`, `Database`.
     pub fn finish_if_leased(&self, finish: Finish) -> impl Future<Output = Result<()>> {
         let outcome = finish.end.outcome();
-        let ended = self.ends.write(finish);
-        async move {
-            let ended = ended.await;
+        self.ends.write(finish).inspect(move |ended| {
             if ended.is_ok() {
                 self.counts.ended(outcome, 1);
             }
-            ended
-        }
+        })
     }
 }
 

@@ -343,7 +343,8 @@ async fn run_job(
         }
         Some(Left::HandedOver) => {
             let ending = slot.into_ending(0);
-            ending::hand_over(&registration, held, ending).await;
+            // Few jobs are, and the others need not have room for it.
+            Box::pin(ending::hand_over(&registration, held, ending)).await;
         }
         None => {}
     }

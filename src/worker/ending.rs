@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use entity::attempt::AttemptOutcome;
+use futures_util::FutureExt;
 
 use super::held_jobs::HeldJob;
 use super::outage::Outage;
@@ -80,7 +81,7 @@ fn write_once(
 ) -> impl Future<Output = Result<()>> {
     let written = registration.store.finish_if_leased(Finish { lease: held.job.lease, end });
     let written = tokio::time::timeout(registration.settings.lease(), written);
-    async { written.await.unwrap_or(Err(Error::UnknownOutcome { operation: "finish" })) }
+    written.map(|written| written.unwrap_or(Err(Error::UnknownOutcome { operation: "finish" })))
 }
 
 /// What to write when the database itself refuses an end, so that the job does not stay here for ever.
