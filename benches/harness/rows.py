@@ -78,6 +78,7 @@ ROWS = [
     Row("whole path: rate", "jobs/s", "the 5,000 that are submitted", figure("whole", SUBMIT), lambda results: (results["sizes"]["whole_rate"] * 0.99, "")),
     Row("whole path: submit to result, p99", "ms", "250", figure("whole", "submit_to_result_ms_p99"), fixed(250), more=False),
     Row("whole path: results that did not come", "", "0", figure("whole", "missing"), fixed(0), more=False),
+    Row("idle: submit to handler started", "ms", "3", figure("idle", "started_ms_p50"), fixed(3), more=False),
     Row("idle: submit to RUNNING seen", "ms", "5", figure("idle", "seen_running_ms_p50"), fixed(5), more=False),
     Row("1,000 sockets: commit to client, p99", "ms", "2", figure("fanout", "after_commit_ms_p99"), fixed(2), more=False),
     Row("1,000 sockets: all told of one change of all, from its first commit", "ms", "60", figure("fanout", "all_after_commit_ms"), fixed(60), more=False),

@@ -5,6 +5,7 @@ it found. A contender that fails is noted as failed and the run goes on.
 """
 
 import json
+import socket
 import time
 import uuid
 from pathlib import Path
@@ -119,7 +120,23 @@ def whole(run):
 @scenario
 def idle(run):
     """One job at a time on a server at rest."""
-    in_turn(run, [of_jobql(run, "idle", "idle", "--count", run.sizes.idle), *of_peers(run, "idle", ["--count", run.sizes.idle])])
+    def of_ours():
+        # The handler is the generator's: the server posts each job to it.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        config = Path(run.folder) / "handled.toml"
+        config.write_text(f'''[kinds.handled]
+runner = "http"
+url = "http://{address}/"
+secret_env = "HANDLER_SECRET"
+allow_private = true
+''')
+        with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder, config=config)) as server:
+            arguments = ["--kind", "handled", "--handle-at", address, "--count", run.sizes.idle]
+            run.note("idle", JOBQL, lambda: server.bench("idle", *arguments))
+
+    in_turn(run, [of_ours, *of_peers(run, "idle", ["--count", run.sizes.idle])])
 
 
 @scenario

@@ -4,6 +4,7 @@ The PostgreSQL is a private cluster with the settings that jobql's embedded one 
 database of it for each measurement, over its Unix socket: the same durable settings for all.
 """
 
+import base64
 import contextlib
 import getpass
 import glob
@@ -21,6 +22,8 @@ HERE = Path(__file__).resolve().parent.parent
 PEERS = HERE / "peers"
 STOP_WITHIN = 60
 START_WITHIN = 120
+# What jobs are signed with that the generator handles; it does not look.
+HANDLER_SECRET = "whsec_" + base64.b64encode(b"of the generator's handler only").decode()
 # Sockets by the ten thousand need descriptors.
 DESCRIPTORS = 65_536
 
@@ -169,11 +172,12 @@ def more_descriptors():
 class Jobql:
     """A `jobql serve` on one database, and `jobql bench` against it."""
 
-    def __init__(self, program, postgres, database, folder, slots=None):
+    def __init__(self, program, postgres, database, folder, slots=None, config=None):
         self.program, self.folder, self.database_url = program, folder, postgres.url(database)
-        environment = os.environ | {"JOBQL_DATABASE_URL": self.database_url, "RUST_LOG": "warn"}
+        environment = os.environ | {"JOBQL_DATABASE_URL": self.database_url, "RUST_LOG": "warn", "HANDLER_SECRET": HANDLER_SECRET}
         command = [program, "serve", "--listen", "127.0.0.1:0", "--max-connections", "20000"]
         command += [] if slots is None else ["--slots", str(slots)]
+        command += [] if config is None else ["--config", str(config)]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=more_descriptors,
             stderr=open(Path(folder) / "jobql.log", "a"),

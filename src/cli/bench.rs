@@ -11,6 +11,7 @@
 mod commits;
 mod connection;
 mod figures;
+mod handler;
 mod load;
 mod socket;
 mod target;
@@ -24,6 +25,7 @@ mod stream;
 mod submits;
 mod whole;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -118,6 +120,9 @@ enum Scenario {
         /// Jobs
         #[arg(long, default_value_t = 300)]
         count: usize,
+        /// Handle the jobs here, and tell when each arrives: --kind has runner "http" and posts to this address
+        #[arg(long, value_name = "ADDRESS")]
+        handle_at: Option<SocketAddr>,
     },
     /// Sockets that watch a job each: one job changed at a time, then all at once
     Fanout {
@@ -178,7 +183,7 @@ fn measure(scenario: Scenario, options: &Options) -> anyhow::Result<Figures> {
             Scenario::Bulk { batch } => submits::bulk(&target, options, batch).await,
             Scenario::Drain { count, first } => drain::drain(&target, options, count, first).await,
             Scenario::Whole { rate, sockets } => whole::whole(&target, options, rate, sockets).await,
-            Scenario::Idle { count } => idle::idle(&target, options, count).await,
+            Scenario::Idle { count, handle_at } => idle::idle(&target, options, count, handle_at).await,
             Scenario::Fanout { sockets, changes } => fanout::fanout(&target, options, sockets, changes).await,
             Scenario::Stream { sockets, rate } => stream::stream(&target, options, sockets, rate).await,
             Scenario::Position { load } => reads::position(&target, options, load).await,

@@ -203,7 +203,8 @@ async fn a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm() {
     let server = Process::serve(&db.url(), &["--slots", "0"]).await;
     let arguments = ["--slots", "1", "--lease-seconds", "5"];
     let frozen = Process::work(&db.url(), &arguments);
-    let id = server.submit("sleep", json!({"seconds": 14})).await;
+    // Longer than the other one may take to have it: a handler that is over when the worker thaws has nothing to stop.
+    let id = server.submit("sleep", json!({"seconds": 22})).await;
     running(&server, &id).await;
     frozen.signal(Signal::SIGSTOP);
     let other = Process::work(&db.url(), &arguments);

@@ -79,13 +79,15 @@ impl Connection {
     }
 }
 
-fn content_length(head: &str) -> anyhow::Result<usize> {
+/// What the head of a message says of its body.
+pub(super) fn content_length(head: &str) -> anyhow::Result<usize> {
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let length = lines.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let (_, length) = length.context("an answer has no Content-Length; is a proxy in between?")?;
+    let (_, length) = length.context("a message has no Content-Length; is a proxy in between?")?;
     Ok(length.trim().parse()?)
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+/// Where the needle begins.
+pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -1,5 +1,6 @@
 //! Idle: what one job costs in time on a server that has nothing else to do.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::Options;
 use super::connection::Connection;
 use super::figures::Figures;
+use super::handler::Handler;
 use super::load::CLIENT;
 use super::socket;
 use super::target::Target;
@@ -17,18 +19,28 @@ const REST: Duration = Duration::from_millis(30);
 /// How long each job runs; RUNNING is seen apart from DONE then.
 const RUN: Duration = Duration::from_millis(30);
 
-const WATCH: &str =
-    "subscription { jobUpdated(clientId: \"bench\", kind: [\"sleep\"], status: [RUNNING, DONE]) { status } }";
+const WATCH: &str = "subscription ($kind: [String!]) {
+    jobUpdated(clientId: \"bench\", kind: $kind, status: [RUNNING, DONE]) { status } }";
 const SUBMIT: &str = "mutation ($input: SubmitJobInput!) { submitJob(input: $input) { job { id } } }";
 
-/// Submits jobs one at a time.
-pub(super) async fn idle(target: &Target, _: &Options, count: usize) -> anyhow::Result<Figures> {
-    let mut watcher = socket::subscribe(target, WATCH, json!({})).await?;
+/// Submits jobs one at a time. They sleep in the server, or are handled here.
+pub(super) async fn idle(
+    target: &Target,
+    options: &Options,
+    count: usize,
+    handle_at: Option<SocketAddr>,
+) -> anyhow::Result<Figures> {
+    let mut handler = match handle_at {
+        Some(address) => Some(Handler::listen(address, RUN).await?),
+        None => None,
+    };
+    let kind = if handler.is_some() { &options.kind } else { "sleep" };
+    let mut watcher = socket::subscribe(target, WATCH, json!({ "kind": [kind] })).await?;
     socket::settle(&mut watcher).await?;
     let mut connection = Connection::open(target).await?;
-    let input = json!({ "kind": "sleep", "payload": { "seconds": RUN.as_secs_f64() }, "clientId": CLIENT });
+    let input = json!({ "kind": kind, "payload": { "seconds": RUN.as_secs_f64() }, "clientId": CLIENT });
     let body = json!({ "query": SUBMIT, "variables": { "input": input } }).to_string();
-    let (mut answers, mut runnings, mut dones) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answers, mut starts, mut runnings, mut dones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
         tokio::time::sleep(REST).await;
         let sent_at = Instant::now();
@@ -49,11 +61,17 @@ pub(super) async fn idle(target: &Target, _: &Options, count: usize) -> anyhow::
         };
         let (answer, (running, done)) = tokio::try_join!(answered, seen)?;
         answers.push(answer);
+        if let Some(handler) = &mut handler {
+            starts.push(handler.next().await?.saturating_duration_since(sent_at));
+        }
         runnings.extend(running);
         dones.push(done.saturating_sub(RUN));
     }
     let mut figures = Figures::of("idle");
     figures.note_times("answer", answers);
+    if handler.is_some() {
+        figures.note_times("started", starts);
+    }
     figures.note_times("seen_running", runnings);
     figures.note_times("seen_done_less_its_run", dones);
     Ok(figures)
