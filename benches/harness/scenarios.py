@@ -15,6 +15,7 @@ from .servers import Jobql, PostGraphile
 SCENARIOS = {}
 JOBQL = "jobql"
 NOOP = "jobql, no-op mutation"
+HANDLED = "jobql, handled over HTTP"
 POSTGRAPHILE = "PostGraphile"
 
 PG_CREATE = """mutation Submit($input: CreateJobInput!) { createJob(input: $input) { job { id status } } }"""
@@ -120,8 +121,8 @@ def whole(run):
 @scenario
 def idle(run):
     """One job at a time on a server at rest."""
-    def of_ours():
-        # The handler is the generator's: the server posts each job to it.
+    def handled():
+        # By the generator: the server posts each job to it.
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -134,9 +135,10 @@ allow_private = true
 ''')
         with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder, config=config)) as server:
             arguments = ["--kind", "handled", "--handle-at", address, "--count", run.sizes.idle]
-            run.note("idle", JOBQL, lambda: server.bench("idle", *arguments))
+            run.note("idle", HANDLED, lambda: server.bench("idle", *arguments))
 
-    in_turn(run, [of_ours, *of_peers(run, "idle", ["--count", run.sizes.idle])])
+    count = ["--count", run.sizes.idle]
+    in_turn(run, [of_jobql(run, "idle", "idle", *count), handled, *of_peers(run, "idle", count)])
 
 
 @scenario
