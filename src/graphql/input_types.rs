@@ -105,11 +105,6 @@ impl InputTypes {
         }
     }
 
-    /// True for the name of an enum.
-    pub fn is_enum(&self, name: &str) -> bool {
-        matches!(self.inputs.get(name), Some(Input::Enum(_)))
-    }
-
     /// True for a type that a variable may have.
     pub fn is_input(&self, of_type: &Type) -> bool {
         self.inputs.contains_key(innermost(&of_type.base))
