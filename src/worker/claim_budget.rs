@@ -17,7 +17,7 @@ const AHEAD: Duration = Duration::from_millis(50);
 /// Most jobs to claim ahead of the slots: what [`AHEAD`] comes to at 80,000 jobs a second. With 1,000 each claim had to wait
 /// until half of the one before was used up, and a drain stood still for an eighth of its time.
 const MAX_AHEAD: usize = 4_000;
-/// Most jobs of one claim. A larger one is no cheaper for each job, and the first of it wait longer for their start.
+/// Most jobs of one claim: the first of a larger one would wait longer for their start.
 const MAX_CLAIM: usize = 1_000;
 /// Jobs that run for longer are not claimed ahead.
 const SHORT: Duration = Duration::from_millis(100);
