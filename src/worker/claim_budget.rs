@@ -17,6 +17,10 @@ const AHEAD: Duration = Duration::from_millis(50);
 /// Most jobs to claim ahead of the slots: what [`AHEAD`] comes to at 80,000 jobs a second. With 1,000 each claim had to wait
 /// until half of the one before was used up, and a drain stood still for an eighth of its time.
 const MAX_AHEAD: usize = 4_000;
+/// Beyond so many jobs ahead, only what is started within [`SURELY`]: where claims are slow, more would wait until it is given back.
+const FEW_AHEAD: usize = 1_000;
+/// How far ahead many jobs may be claimed, however long a claim takes.
+const SURELY: Duration = Duration::from_millis(100);
 /// Most jobs of one claim: the first of a larger one would wait longer for their start.
 const MAX_CLAIM: usize = 1_000;
 /// Jobs that run for longer are not claimed ahead.
@@ -79,8 +83,10 @@ impl CompletionRate {
         if self.run_seconds_per_second >= self.per_second * SHORT.as_secs_f64() {
             return 0;
         }
-        // The cast saturates.
-        ((self.per_second * (AHEAD + claim_took).as_secs_f64()) as usize).min(MAX_AHEAD)
+        // The casts saturate.
+        let surely = (self.per_second * SURELY.as_secs_f64()) as usize;
+        let wanted = (self.per_second * (AHEAD + claim_took).as_secs_f64()) as usize;
+        wanted.min(surely.max(FEW_AHEAD)).min(MAX_AHEAD)
     }
 }
 
@@ -211,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_slow_claim_does_not_let_the_rate_fall() {
-        for claim_took in [20, 70, 160, 500].map(Duration::from_millis) {
+        for (claim_took, most) in [(20, MAX_AHEAD), (70, MAX_AHEAD), (160, FEW_AHEAD), (500, FEW_AHEAD)] {
+            let claim_took = Duration::from_millis(claim_took);
             let (mut now, mut claimed) = (Instant::now(), 8);
             let mut rate = CompletionRate::none(now);
             for _ in 0..200 {
@@ -220,7 +227,7 @@ mod tests {
                 rate.measure(&completions(claimed, Duration::from_micros(20)), now);
                 claimed = 8 + rate.ahead(claim_took);
             }
-            assert_eq!(claimed, 8 + MAX_AHEAD, "{claim_took:?}");
+            assert_eq!(claimed, 8 + most, "{claim_took:?}");
         }
     }
 }
