@@ -91,6 +91,8 @@ pub struct Shared {
     /// For the reads of the hub.
     watching: kept::KeptConnection,
     claiming: kept::KeptConnection,
+    /// For positions.
+    placing: kept::KeptConnection,
     tasks: TaskTracker,
     forecasts: forecast::Forecasts,
     quota: queue_quota::QueueQuota,
@@ -138,6 +140,7 @@ impl Store {
             counts: Arc::default(),
             watching: kept::KeptConnection::of(&work),
             claiming: kept::KeptConnection::of(&work),
+            placing: kept::KeptConnection::of(&pool),
             pool,
             work,
             upkeep,

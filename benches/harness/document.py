@@ -123,8 +123,9 @@ def written(results):
         ("Drain", "drain", "jobs_per_second", f"Jobs a second of a backlog of {results['sizes']['drain']:,} that do nothing, one process. jobql "
          "keeps every job and announces every change."),
         ("Idle", "idle", "started_ms_p50", "Milliseconds from the submit to the start of the handler, median of each round, one job at a time. "
-         "For jobql it is what a subscriber sees: the event RUNNING over a WebSocket, which comes after the handler has started. Handled over "
-         "HTTP, the server posts the job to the generator, while it tells RUNNING; what counts is when the post arrives."),
+         "jobql's is submitted over HTTP. Its native worker runs in the generator's process, as the peers' do, beside the server. Where it is "
+         "handled over HTTP, the server posts the job to the generator. The row jobql is what a subscriber sees: the event RUNNING over a "
+         "WebSocket, which comes after the handler has started in the server."),
     ]
     return f"""# Benchmarks
 

@@ -15,7 +15,7 @@ from .servers import Jobql, PostGraphile
 SCENARIOS = {}
 JOBQL = "jobql"
 NOOP = "jobql, no-op mutation"
-HANDLED = "jobql, handled over HTTP"
+HANDLED, NATIVE = "jobql, handled over HTTP", "jobql, native worker"
 POSTGRAPHILE = "PostGraphile"
 
 PG_CREATE = """mutation Submit($input: CreateJobInput!) { createJob(input: $input) { job { id status } } }"""
@@ -137,8 +137,21 @@ allow_private = true
             arguments = ["--kind", "handled", "--handle-at", address, "--count", run.sizes.idle]
             run.note("idle", HANDLED, lambda: server.bench("idle", *arguments))
 
+    def native():
+        # By a worker in the generator's process, as the peers have it; the submit comes over HTTP all the same.
+        with run.postgres.database(fresh()) as database:
+            config = Path(run.folder) / "native.toml"
+            config.write_text(f'''database_url = "{run.postgres.url(database)}"
+[kinds.native]
+runner = "native"
+queue = "native"
+''')
+            with run.running(Jobql(run.jobql, run.postgres, database, run.folder, config=config)) as server:
+                arguments = ["--kind", "native", "--native-worker", config, "--count", run.sizes.idle]
+                run.note("idle", NATIVE, lambda: server.bench("idle", *arguments))
+
     count = ["--count", run.sizes.idle]
-    in_turn(run, [of_jobql(run, "idle", "idle", *count), handled, *of_peers(run, "idle", count)])
+    in_turn(run, [of_jobql(run, "idle", "idle", *count), native, handled, *of_peers(run, "idle", count)])
 
 
 @scenario

@@ -1,7 +1,7 @@
 //! `jobql bench`: a load generator, and what it measures of one server that runs.
 //!
 //! It speaks to the server as any client does, over HTTP/1.1 with keep-alive and graphql-transport-ws. It needs no
-//! database, but for reading when changes were committed. It runs on one thread, so it takes at most one core, and says how
+//! database, but for reading when changes were committed and for a native worker beside it. It runs on one thread, so it takes at most one core, and says how
 //! much of it it took. Nothing is warmed beyond what a scenario says that it prepares. What `benches/` publishes of jobql
 //! comes from here.
 //!
@@ -33,6 +33,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use self::figures::Figures;
+use self::idle::HandledBy;
 use self::target::Target;
 
 /// What is measured, of which server.
@@ -123,6 +124,10 @@ enum Scenario {
         /// Handle the jobs here, and tell when each arrives: --kind has runner "http" and posts to this address
         #[arg(long, value_name = "ADDRESS")]
         handle_at: Option<SocketAddr>,
+        /// Handle the jobs here, by a native worker with this configuration, and tell when each starts: --kind has runner
+        /// "native"
+        #[arg(long, value_name = "FILE", conflicts_with = "handle_at")]
+        native_worker: Option<PathBuf>,
     },
     /// Sockets that watch a job each: one job changed at a time, then all at once
     Fanout {
@@ -183,7 +188,14 @@ fn measure(scenario: Scenario, options: &Options) -> anyhow::Result<Figures> {
             Scenario::Bulk { batch } => submits::bulk(&target, options, batch).await,
             Scenario::Drain { count, first } => drain::drain(&target, options, count, first).await,
             Scenario::Whole { rate, sockets } => whole::whole(&target, options, rate, sockets).await,
-            Scenario::Idle { count, handle_at } => idle::idle(&target, options, count, handle_at).await,
+            Scenario::Idle { count, handle_at, native_worker } => {
+                let handled_by = match (handle_at, native_worker) {
+                    (Some(address), _) => HandledBy::Posts(address),
+                    (None, Some(config_file)) => HandledBy::NativeWorker(config_file),
+                    (None, None) => HandledBy::Server,
+                };
+                idle::idle(&target, options, count, handled_by).await
+            }
             Scenario::Fanout { sockets, changes } => fanout::fanout(&target, options, sockets, changes).await,
             Scenario::Stream { sockets, rate } => stream::stream(&target, options, sockets, rate).await,
             Scenario::Position { load } => reads::position(&target, options, load).await,

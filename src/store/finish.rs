@@ -239,14 +239,15 @@ impl OtherEnd {
     }
 }
 
-/// Ends with a result. A test pins its plan, as the others' is the same: the jobs are found by their ids. `|| ''` keeps the
+/// Ends with a result. A test pins its plan, as the others' is the same: the jobs are found by their ids. In a subquery the
+/// planner does not count them: with a number that it knows it would plan each statement anew, which takes 0.7 ms. `|| ''` keeps the
 /// planner from the index of running jobs. That is nearly empty in its statistics, and between two vacuums holds an entry
 /// for every job that ran: at 5,000 jobs a second an end was seen to read 6,000 of them.
 pub const DONE_SQL: &str = "
     UPDATE job
     SET status = 'DONE', version = version + 1, result = ended.result::jsonb, finished_at = now(),
         progress_fraction = CASE WHEN progress_at IS NULL THEN NULL ELSE 1 END
-    FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS ended(id, epoch, result)
+    FROM unnest((SELECT $1::uuid[]), $2::integer[], $3::text[]) AS ended(id, epoch, result)
     WHERE job.id = ended.id AND job.status || '' = 'RUNNING' AND job.lease_epoch = ended.epoch
     RETURNING job.id, job.lease_epoch, job.has_dependents OR job.workflow_id IS NOT NULL AS is_noted";
 

@@ -50,13 +50,15 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn positions(&self, viewer: &Viewer, ids: &[Uuid]) -> Result<HashMap<Uuid, Position>> {
-        let sql = if ids.len() <= FROM_LEDGER { ledger_sql(viewer) } else { count_sql(viewer) };
+        let sql = if ids.len() <= FROM_LEDGER { ledger_sql(viewer, ids) } else { count_sql(viewer) };
+        let mut connection = self.placing.take().await.map_err(failed)?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(ids)
             .bind(sight::bound(viewer))
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *connection)
             .await
             .map_err(failed)?;
+        connection.keep();
         rows.iter()
             .map(|row| {
                 let position = Position {
@@ -73,14 +75,14 @@ impl Store {
     }
 }
 
-/// The positions of the jobs `$1`, each read from the ledger; a test pins its plan.
-pub fn ledger_sql(viewer: &Viewer) -> String {
+/// The positions of the jobs `ids`, which `$1` is, each read from the ledger; a test pins its plan.
+pub fn ledger_sql(viewer: &Viewer, ids: &[Uuid]) -> String {
     format!(
         "WITH wanted AS MATERIALIZED (
              SELECT job.id, status, job.queue, level, seq, seq >> {BLOCK_BITS} AS block,
                     COALESCE(claim_order = 'LIFO', false) AS lifo
              FROM job LEFT JOIN queue ON queue.name = job.queue
-             WHERE job.id = ANY($1) AND {}
+             WHERE {} AND {}
          ), change AS MATERIALIZED (
              SELECT queue, status, level, block, sum(jobs) AS jobs FROM job_count_change
              WHERE status IN ('PENDING', 'RUNNING') AND queue IN (SELECT queue FROM wanted)
@@ -125,6 +127,7 @@ pub fn ledger_sql(viewer: &Viewer) -> String {
                         AND job.seq < wanted.seq AND job.seq >= wanted.block << {BLOCK_BITS})
              END AS before
          ) AS inside",
+        read::is_one_of("job.id", 1, ids),
         sight::sees(viewer, 2)
     )
 }

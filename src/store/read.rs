@@ -85,13 +85,24 @@ impl Store {
     }
 }
 
+/// The condition that the column is one of `ids`, which parameter `$n` is. Of a single one by equality, so that PostgreSQL keeps
+/// the plan: it takes an array that it does not know for ten ids, and to plan for the one that is there seems cheaper to it
+/// each time. That takes 0.4 ms, the read itself 0.03.
+pub(super) fn is_one_of(column: &str, n: usize, ids: &[Uuid]) -> String {
+    match ids {
+        [_] => format!("{column} = (${n}::uuid[])[1]"),
+        _ => format!("{column} = ANY(${n})"),
+    }
+}
+
 /// `jobs_by_ids` perhaps on a connection that is already held, so that it sees what its transaction wrote.
 pub(super) async fn by_ids_with(
     executor: impl PgExecutor<'_>,
     viewer: &Viewer,
     ids: &[Uuid],
 ) -> sqlx::Result<Vec<job::Model>> {
-    let sql = format!("SELECT job.* FROM job WHERE id = ANY($1) AND {}", sight::sees(viewer, 2));
+    let sql =
+        format!("SELECT job.* FROM job WHERE {} AND {}", is_one_of("job.id", 1, ids), sight::sees(viewer, 2));
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(ids)
         .bind(sight::bound(viewer))

@@ -5,11 +5,15 @@ use serde_json::Value;
 use crate::support::TestDb;
 use crate::support::process::Process;
 
+/// What a kind signs its posts with; server and generator read one configuration.
+const HANDLER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// What a scenario found.
 async fn found(server: &Process, scenario: &[&str]) -> Value {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_jobql"))
         .args(["bench", "--json", "--url", &server.url, "--seconds", "1", "--connections", "2"])
         .args(scenario)
+        .env("JOBQL_TEST_HANDLER_SECRET", HANDLER_SECRET)
         .output()
         .await
         .expect("jobql bench runs");
@@ -38,6 +42,32 @@ async fn every_scenario_measures_a_server_that_runs() {
         for figure in *figures {
             assert!(told[figure].as_f64().is_some_and(|value| value > 0.0), "{scenario:?} {figure}: {told}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_start_of_a_handler_in_the_generator_is_told() {
+    let db = TestDb::new().await;
+    let address =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("benching-{}.toml", std::process::id()));
+    let kinds = format!(
+        "database_url = \"{}\"\n[kinds.native]\nrunner = \"native\"\nqueue = \"native\"\n[kinds.posted]\nrunner = \"http\"\n\
+         url = \"http://{address}/\"\nsecret_env = \"JOBQL_TEST_HANDLER_SECRET\"\nallow_private = true\n",
+        db.url()
+    );
+    std::fs::write(&path, kinds).expect("a configuration");
+    let config = path.display().to_string();
+    let secret = [("JOBQL_TEST_HANDLER_SECRET", HANDLER_SECRET)];
+    let server = Process::serve_with(&db.url(), &["--config", &config], &secret).await;
+    for (kind, handled) in
+        [("native", ["--native-worker", &config]), ("posted", ["--handle-at", &address.to_string()])]
+    {
+        let told = found(&server, &[&["idle", "--count", "3", "--kind", kind][..], &handled].concat()).await;
+        let (started, done) =
+            (told["started_ms_p50"].as_f64(), told["seen_done_less_its_run_ms_p50"].as_f64());
+        assert!(started.is_some_and(|started| started > 0.0) && started < done, "{kind}: {told}");
     }
 }
 

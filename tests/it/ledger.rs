@@ -257,7 +257,7 @@ async fn positions_are_those_of_a_count(session: &mut PgConnection) -> Result<()
     let numbered: HashMap<Uuid, (i64, i64)> =
         numbered.iter().map(|row| (row.get("id"), (row.get("ahead"), row.get("active")))).collect();
     let ids: Vec<Uuid> = numbered.keys().copied().collect();
-    let said = sqlx::query(sqlx::AssertSqlSafe(ledger_sql(&Viewer::Operator)))
+    let said = sqlx::query(sqlx::AssertSqlSafe(ledger_sql(&Viewer::Operator, &ids)))
         .bind(&ids)
         .bind(None::<Vec<String>>)
         .fetch_all(&mut *session)

@@ -13,9 +13,11 @@ use jobql::config::Retention;
 use jobql::job::submission::Submission;
 use jobql::job::viewer::Viewer;
 use jobql::store::bulk::BulkAction;
-use jobql::store::finish::{AttemptEnd, Finish};
+use jobql::store::changes::watched_sql;
+use jobql::store::finish::{AttemptEnd, DONE_SQL, Finish};
 use jobql::store::list::{JobFilter, Page, PageEnd};
 use jobql::store::log::{LogBatch, LogPlace, NewLine};
+use jobql::store::position::ledger_sql;
 use jobql::store::queue::{QueueChange, Turn, UpcomingRequest};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor, PgConnection};
@@ -394,4 +396,27 @@ async fn changes(told: &mut Told) {
         assert!(outcome.changed > 300, "{outcome:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_run_again_and_again_for_one_job_is_not_planned_each_time() {
+    let db = TestDb::new().await;
+    let (mut session, id) = (db.session().await, db.submit(echo()).await.id);
+    let (watched, position) = (watched_sql(&[id]), ledger_sql(&ANYONE, &[id]));
+    // PostgreSQL compares what the first five plans came to with one for any parameters.
+    for _ in 0..8 {
+        let query = |sql: &str| sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(vec![id]);
+        query(&watched).fetch_all(&mut session).await.expect("a watched job");
+        query(&position).bind(None::<Vec<String>>).fetch_all(&mut session).await.expect("a position");
+        query(DONE_SQL).bind(vec![1]).bind(vec!["1"]).fetch_all(&mut session).await.expect("an end");
+    }
+    for sql in [watched.as_str(), position.as_str(), DONE_SQL] {
+        let kept: i64 =
+            sqlx::query_scalar("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1")
+                .bind(sql)
+                .fetch_one(&mut session)
+                .await
+                .expect("a statement");
+        assert_eq!(kept, 3, "{sql}");
+    }
 }

@@ -1,14 +1,19 @@
-//! A handler on the generator's side: what a kind with `runner = "http"` posts its jobs to. It notes when each arrives.
-//!
-//! The call itself is part of what is measured, so the start of a handler inside the server is sooner.
+//! A handler on the generator's side, which notes when each job starts: of a native worker, as programs that use the crate
+//! have it, or what a kind with `runner = "http"` posts its jobs to. Then the call itself is part of what is measured.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jobql::config::{Config, Overrides};
+use jobql::native::Worker;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{content_length, find};
 
@@ -17,6 +22,29 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCon
 /// See the module.
 pub(super) struct Handler {
     arrivals: mpsc::UnboundedReceiver<Instant>,
+}
+
+/// The native worker that runs beside the generator, on its thread.
+pub(super) struct NativeWorker {
+    running: JoinHandle<anyhow::Result<()>>,
+    stop: CancellationToken,
+}
+
+impl NativeWorker {
+    /// Waits for its end, which is an error before it was stopped.
+    pub(super) async fn ended(&mut self) -> anyhow::Error {
+        match (&mut self.running).await {
+            Ok(Ok(())) => anyhow::anyhow!("the worker ended"),
+            Ok(Err(error)) => error.context("the worker ended"),
+            Err(panic) => panic.into(),
+        }
+    }
+
+    /// Lets it end what it runs, and leave.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.running.await?
+    }
 }
 
 impl Handler {
@@ -31,6 +59,31 @@ impl Handler {
             }
         });
         Ok(Handler { arrivals })
+    }
+
+    /// Starts a native worker by this configuration, whose handler of `kind` takes so long.
+    pub(super) fn native(
+        config_file: &Path,
+        kind: &str,
+        run: Duration,
+    ) -> anyhow::Result<(Handler, NativeWorker)> {
+        let overrides = Overrides { config_file: Some(config_file.to_owned()), ..Overrides::default() };
+        let config = Config::load(&overrides)?;
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let worker = Worker::new().handle(kind, move |_job, _payload: Value| {
+            // The generator has all it wanted, if it does not listen any more.
+            let _ = sender.send(Instant::now());
+            async move {
+                tokio::time::sleep(run).await;
+                Ok(Value::Null)
+            }
+        });
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        let running = tokio::spawn(async move {
+            worker.run_until(config, stopping).await.map_err(|error| anyhow::anyhow!(error))
+        });
+        Ok((Handler { arrivals }, NativeWorker { running, stop }))
     }
 
     /// When the next job arrived.

@@ -1,6 +1,7 @@
 //! Idle: what one job costs in time on a server that has nothing else to do.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -23,18 +24,47 @@ const WATCH: &str = "subscription ($kind: [String!]) {
     jobUpdated(clientId: \"bench\", kind: $kind, status: [RUNNING, DONE]) { status } }";
 const SUBMIT: &str = "mutation ($input: SubmitJobInput!) { submitJob(input: $input) { job { id } } }";
 
-/// Submits jobs one at a time. They sleep in the server, or are handled here.
+/// Who runs the jobs.
+pub(super) enum HandledBy {
+    /// The server: they sleep.
+    Server,
+    /// The generator; the server posts them to this address.
+    Posts(SocketAddr),
+    /// A native worker in the generator, by this configuration.
+    NativeWorker(PathBuf),
+}
+
+/// Submits jobs one at a time.
 pub(super) async fn idle(
     target: &Target,
     options: &Options,
     count: usize,
-    handle_at: Option<SocketAddr>,
+    handled_by: HandledBy,
 ) -> anyhow::Result<Figures> {
-    let mut handler = match handle_at {
-        Some(address) => Some(Handler::listen(address, RUN).await?),
-        None => None,
-    };
-    let kind = if handler.is_some() { &options.kind } else { "sleep" };
+    match handled_by {
+        HandledBy::Server => one_at_a_time(target, "sleep", count, None).await,
+        HandledBy::Posts(address) => {
+            let handler = Handler::listen(address, RUN).await?;
+            one_at_a_time(target, &options.kind, count, Some(handler)).await
+        }
+        HandledBy::NativeWorker(config_file) => {
+            let (handler, mut worker) = Handler::native(&config_file, &options.kind, RUN)?;
+            let figures = tokio::select! {
+                figures = one_at_a_time(target, &options.kind, count, Some(handler)) => figures?,
+                error = worker.ended() => return Err(error),
+            };
+            worker.stop().await?;
+            Ok(figures)
+        }
+    }
+}
+
+async fn one_at_a_time(
+    target: &Target,
+    kind: &str,
+    count: usize,
+    mut handler: Option<Handler>,
+) -> anyhow::Result<Figures> {
     let mut watcher = socket::subscribe(target, WATCH, json!({ "kind": [kind] })).await?;
     socket::settle(&mut watcher).await?;
     let mut connection = Connection::open(target).await?;
