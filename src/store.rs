@@ -60,7 +60,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
-use sqlx::PgPool;
+use sqlx::{PgPool, Row};
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
@@ -191,6 +191,13 @@ impl Store {
         let running = self.tasks.spawn(write);
         async move { running.await.unwrap_or(Err(Error::UnknownOutcome { operation })) }
     }
+}
+
+/// Whether there is anything to do; the statement gives true or false. One that changes jobs sets up their indexes, checks and
+/// triggers before it finds nothing, which takes 1 to 2 ms each time, and to ask takes 0.2. It is planned each time: a plan that is
+/// kept from when the table was empty would read all of it later.
+async fn is_due(pool: &PgPool, sql: &'static str) -> sqlx::Result<bool> {
+    sqlx::raw_sql(sql).fetch_one(pool).await?.try_get(0)
 }
 
 /// The statement's outcome, or an IO error when it takes longer than [`STATEMENT_WITHIN`]. What is given up may still

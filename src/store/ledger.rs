@@ -9,8 +9,8 @@
 
 use sqlx::{Connection, PgPool, Row};
 
-use super::Store;
 use super::list::JobFilter;
+use super::{Store, is_due};
 use crate::error::{Error, Result};
 
 /// A block has two to the power of this numbers of `job.seq`. The triggers say the same.
@@ -175,9 +175,7 @@ impl Store {
 }
 
 async fn fold_batch(pool: &PgPool) -> sqlx::Result<u64> {
-    let is_due: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM job_count_change)").fetch_one(pool).await?;
-    if !is_due {
+    if !is_due(pool, "SELECT EXISTS (SELECT FROM job_count_change)").await? {
         return Ok(0);
     }
     let mut transaction = pool.begin().await?;

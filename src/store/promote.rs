@@ -1,10 +1,13 @@
 //! Promote: SCHEDULED jobs whose time has come become PENDING. It runs in every process, without a leader.
 
-use super::Store;
+use super::{Store, is_due};
 use crate::error::{Error, Result};
 
 /// Jobs that one statement promotes.
 const BATCH: i64 = 1_000;
+
+const IS_DUE: &str = "SELECT COALESCE((
+    SELECT true FROM job WHERE status = 'SCHEDULED' AND run_at <= now() ORDER BY run_at LIMIT 1), false)";
 
 impl Store {
     /// Promotes what is due, in the order of its time, and says how many.
@@ -14,8 +17,9 @@ impl Store {
     pub async fn promote(&self) -> Result<u64> {
         let pool = self.upkeep.clone();
         self.detached("promote", async move {
+            let failed = |source| Error::database("promote", source);
             let mut promoted = 0;
-            loop {
+            while is_due(&pool, IS_DUE).await.map_err(failed)? {
                 let batch = sqlx::query(
                     "WITH due AS MATERIALIZED (
                          SELECT id, run_at FROM job
@@ -35,13 +39,14 @@ impl Store {
                 .bind(BATCH)
                 .execute(&pool)
                 .await
-                .map_err(|source| Error::database("promote", source))?
+                .map_err(failed)?
                 .rows_affected();
                 promoted += batch;
                 if batch < BATCH.unsigned_abs() {
-                    return Ok(promoted);
+                    break;
                 }
             }
+            Ok(promoted)
         })
         .await
     }

@@ -15,13 +15,18 @@ use sqlx::{PgPool, Row};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{Store, bounded, hand_down, settle};
+use super::{Store, bounded, hand_down, is_due, settle};
 use crate::error::{Error, Result};
 
 /// Ends of one step.
 const ENDS: i64 = 500;
 /// Dependencies of one step.
 const CHILDREN: i64 = 1_000;
+
+/// True while an end waits for any of the steps, or a job for its parents' results.
+const IS_DUE: &str = "SELECT COALESCE(
+    (SELECT true FROM job_end ORDER BY number LIMIT 1),
+    (SELECT true FROM job WHERE status = 'BLOCKED' AND waits_for = 0 ORDER BY id LIMIT 1), false)";
 
 /// One step; a test pins its plan.
 ///
@@ -157,17 +162,18 @@ impl Store {
 /// Step by step, until nothing is due that nobody else works on.
 async fn release_all(pool: &PgPool) -> sqlx::Result<Released> {
     let mut total = Released::default();
-    loop {
+    while bounded(is_due(pool, IS_DUE)).await? {
         let step = bounded(release_step(pool)).await?;
         let handed_down = hand_down::step(pool).await?;
         let settled = settle::step(pool).await?;
         if step.ends == 0 && handed_down == 0 && settled == 0 {
-            return Ok(total);
+            break;
         }
         total.ends += step.ends;
         total.released += step.released;
         total.cancelled += step.cancelled;
     }
+    Ok(total)
 }
 
 async fn release_step(pool: &PgPool) -> sqlx::Result<Released> {
