@@ -1,9 +1,9 @@
 //! `jobql bench`: a load generator, and what it measures of one server that runs.
 //!
 //! It speaks to the server as any client does, over HTTP/1.1 with keep-alive and graphql-transport-ws. It needs no
-//! database, but for reading when changes were committed and for a native worker beside it. It runs on one thread, so it takes at most one core, and says how
-//! much of it it took. Nothing is warmed beyond what a scenario says that it prepares. What `benches/` publishes of jobql
-//! comes from here.
+//! database, but for reading when changes were committed and for a native worker beside it. It runs on one thread, so it
+//! takes at most one core, and says how much of it it took. Nothing is warmed beyond what a scenario says that it prepares.
+//! What `benches/` publishes of jobql comes from here.
 //!
 //! It leaves its jobs behind, under the client id `bench` or ids that begin with it. `drain` pauses the kind's queue
 //! while it loads: not for a server that others use at that moment.

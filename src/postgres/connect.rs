@@ -124,6 +124,7 @@ impl Database {
 /// How the connections are shared out.
 #[derive(Debug, PartialEq, Eq)]
 struct Shares {
+    /// One of them is kept for positions.
     reads: u32,
     /// Four of them are kept by who uses them again and again.
     work: u32,

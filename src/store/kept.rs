@@ -4,7 +4,7 @@
 //! quiet server it is asked first whether it is there, and perhaps it has never seen the statement. With 4 connections in
 //! place of 12, 64 clients submitted 4 % more a second, and the slowest hundredth of updates on a quiet server was answered
 //! after 3.3 ms in place of 7. So who runs the same statement again and again keeps its connection: the hub, the claims, the
-//! writers of submits and of ends. It also spares them the ROLLBACK that each use of the pool ends with.
+//! positions, the writers of submits and of ends. It also spares them the ROLLBACK that each use of the pool ends with.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
