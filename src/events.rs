@@ -32,13 +32,24 @@ pub use follow_queue::QueueState;
 
 /// Cancel requests that wait for a worker's look; one that lags behind asks the database instead.
 const CANCELS: usize = 1_024;
+/// News of queues that wait for a worker's look; one that lags behind asks all of its queues.
+const READY: usize = 1_024;
+
+/// Where there may be work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkNews {
+    /// In this queue, if it exists.
+    Queue(Arc<str>),
+    /// Anywhere: news may have been missed.
+    Anywhere,
+}
 
 /// The process's one source of news. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
     store: Store,
     hub: Arc<hub::Hub>,
-    ready: watch::Sender<u64>,
+    ready: broadcast::Sender<WorkNews>,
     tokens: watch::Sender<u64>,
     cancels: broadcast::Sender<Uuid>,
     waits_ended: CancellationToken,
@@ -58,7 +69,7 @@ impl Events {
     ) -> Events {
         let events = Events {
             hub: Arc::new(hub::Hub::default()),
-            ready: watch::Sender::new(0),
+            ready: broadcast::Sender::new(READY),
             tokens: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
             waits_ended: CancellationToken::new(),
@@ -91,8 +102,8 @@ impl Events {
         self.waits_ended.cancel();
     }
 
-    /// Ticks when a queue may have got work. Register first, look then, wait last.
-    pub fn ready(&self) -> watch::Receiver<u64> {
+    /// Which queues may have got work. Register first, look then, wait last.
+    pub fn ready(&self) -> broadcast::Receiver<WorkNews> {
         self.ready.subscribe()
     }
 

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Events;
 use super::hint;
+use super::{Events, WorkNews};
 
 /// Announcements of changed jobs.
 const JOB_CHANNEL: &str = "jobql_job";
@@ -66,7 +66,8 @@ async fn listen(events: &Events, options: &PgConnectOptions, told: &mut bool) ->
     events.hub.listener_connected();
     events.log_news.tell_all();
     events.board.tell();
-    events.ready.send_modify(|tick| *tick += 1);
+    // No receiver, here and below: no worker in this process.
+    let _ = events.ready.send(WorkNews::Anywhere);
     events.tokens.send_modify(|tick| *tick += 1);
     events.claim_line.tell_all();
     let pongs = AtomicU64::new(0);
@@ -116,7 +117,7 @@ fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, p
         QUEUE_CHANNEL => events.board.tell(),
         TOKEN_CHANNEL => events.tokens.send_modify(|tick| *tick += 1),
         READY_CHANNEL => {
-            events.ready.send_modify(|tick| *tick += 1);
+            let _ = events.ready.send(WorkNews::Queue(payload.into()));
             events.claim_line.tell(payload);
         }
         LOG_CHANNEL => {
@@ -127,7 +128,6 @@ fn pass_on(events: &Events, notification: &PgNotification, ping_channel: &str, p
         }
         CANCEL_CHANNEL => {
             if let Ok(id) = Uuid::try_parse(payload) {
-                // No receiver: no worker in this process.
                 let _ = events.cancels.send(id);
             }
         }

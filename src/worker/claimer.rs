@@ -2,7 +2,7 @@
 //!
 //! One claim is on its way at a time, while slots are filled from what was claimed before. Queues take turns, both at
 //! being claimed from and at being started from. A queue that gave less than was asked for is dry, and is not asked
-//! again until news come, or the poll, which suffices alone. The loop registers for the news before its first claim,
+//! again until news of it come, or the poll, which suffices alone. The loop registers for the news before its first claim,
 //! so that work which comes while a claim looks elsewhere is never missed.
 //!
 //! Claimed jobs that were not started within a second, because short jobs were followed by long ones or the
@@ -14,7 +14,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,7 @@ use super::outage::Outage;
 use super::registration::Registration;
 use super::slots::Slot;
 use crate::error::{Error, Result};
+use crate::events::WorkNews;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::AttemptEnd;
 
@@ -45,7 +48,7 @@ pub(super) struct Claimer {
     /// Index of the queue whose turn to be started from is next.
     next_start: usize,
     claiming: Option<Claiming>,
-    ready: watch::Receiver<u64>,
+    ready: broadcast::Receiver<WorkNews>,
     poll_at: Instant,
     not_before: Instant,
     /// How long the latest claim that succeeded took.
@@ -78,7 +81,7 @@ struct Claiming {
 
 impl Claimer {
     /// Registers for the news; nothing is claimed yet.
-    pub(super) fn new(registration: Arc<Registration>, ready: watch::Receiver<u64>) -> Claimer {
+    pub(super) fn new(registration: Arc<Registration>, ready: broadcast::Receiver<WorkNews>) -> Claimer {
         let now = Instant::now();
         let queue = |name: &String| Queue {
             name: name.clone(),
@@ -117,7 +120,7 @@ impl Claimer {
                 answer = answer_of(&mut self.claiming) => self.take_answer(answer),
                 () = registration.slots.changed() => {}
                 () = registration.held.suspect_gone() => {}
-                () = changed(&mut self.ready) => self.expect_work(),
+                news = news_of(&mut self.ready) => self.take_news(news),
                 () = sleep_until(wake_at) => {}
             }
         }
@@ -170,6 +173,24 @@ impl Claimer {
 
     fn expect_work(&mut self) {
         self.queues.iter_mut().for_each(|queue| queue.is_dry = false);
+    }
+
+    /// A queue that the news do not name stays dry: a process with ten queues would ask nine of them for nothing, each time.
+    fn take_news(&mut self, news: WorkNews) {
+        let mut next = Some(news);
+        while let Some(news) = next {
+            match news {
+                WorkNews::Queue(name) => {
+                    self.queues
+                        .iter_mut()
+                        .filter(|queue| *queue.name == *name)
+                        .for_each(|queue| queue.is_dry = false);
+                }
+                WorkNews::Anywhere => self.expect_work(),
+            }
+            // What has come meanwhile.
+            next = news_of(&mut self.ready).now_or_never();
+        }
     }
 
     fn set_dry(&mut self, index: usize, is_dry: bool) {
@@ -316,10 +337,12 @@ async fn answer_of(claiming: &mut Option<Claiming>) -> Result<Vec<ClaimedJob>> {
     }
 }
 
-async fn changed(ready: &mut watch::Receiver<u64>) {
-    if ready.changed().await.is_err() {
+async fn news_of(ready: &mut broadcast::Receiver<WorkNews>) -> WorkNews {
+    match ready.recv().await {
+        Ok(news) => news,
+        Err(RecvError::Lagged(_)) => WorkNews::Anywhere,
         // Nobody announces any more; the poll goes on.
-        std::future::pending().await
+        Err(RecvError::Closed) => std::future::pending().await,
     }
 }
 

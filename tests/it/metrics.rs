@@ -126,6 +126,26 @@ async fn what_a_process_does_is_counted() {
 }
 
 #[tokio::test]
+async fn news_of_a_queue_that_is_not_served_cost_no_claims() {
+    let db = TestDb::new().await;
+    let process = Process::serve(&db.url(), &[]).await;
+    let (claims, news) = ("jobql_claims_total", "jobql_notifications_total{about=\"ready\"}");
+    let before = until(&process, "it listens", |samples| samples["jobql_listener_up"] == 1.0).await;
+    let mut after = before.clone();
+    for number in 1..=100 {
+        sqlx::query("SELECT pg_notify('jobql_ready', 'nobody-serves-it')")
+            .execute(db.pool())
+            .await
+            .expect("notify");
+        after =
+            until(&process, "they are heard", |samples| samples[news] - before[news] >= f64::from(number))
+                .await;
+    }
+    // Its own queues are asked once a second all the same.
+    assert!(after[claims] - before[claims] < 100.0, "{} claims", after[claims] - before[claims]);
+}
+
+#[tokio::test]
 async fn what_is_open_is_shown_until_it_is_closed() {
     let db = TestDb::new().await;
     let process = Process::serve(&db.url(), &["--slots", "0"]).await;
