@@ -124,8 +124,8 @@ enum Scenario {
         /// Handle the jobs here, and tell when each arrives: --kind has runner "http" and posts to this address
         #[arg(long, value_name = "ADDRESS")]
         handle_at: Option<SocketAddr>,
-        /// Handle the jobs here, by a native worker with this configuration, and tell when each starts: --kind has runner
-        /// "native"
+        /// Handle the jobs here, by a native worker with this configuration, which names the server's database, and tell when
+        /// each starts: --kind has runner "native"
         #[arg(long, value_name = "FILE", conflicts_with = "handle_at")]
         native_worker: Option<PathBuf>,
     },

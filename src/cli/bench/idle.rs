@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::Options;
 use super::connection::Connection;
@@ -19,6 +20,9 @@ use super::target::Target;
 const REST: Duration = Duration::from_millis(30);
 /// How long each job runs; RUNNING is seen apart from DONE then.
 const RUN: Duration = Duration::from_millis(30);
+
+/// Nobody runs the jobs, when one has not ended in so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const WATCH: &str = "subscription ($kind: [String!]) {
     jobUpdated(clientId: \"bench\", kind: $kind, status: [RUNNING, DONE]) { status } }";
@@ -89,7 +93,10 @@ async fn one_at_a_time(
             }
             bail!("the subscription ended")
         };
-        let (answer, (running, done)) = tokio::try_join!(answered, seen)?;
+        let both = async { tokio::try_join!(answered, seen) };
+        let (answer, (running, done)) = timeout(PATIENCE, both).await.context(
+            "no end of a job was seen for 30 seconds; does anybody run this kind, for this database?",
+        )??;
         answers.push(answer);
         if let Some(handler) = &mut handler {
             starts.push(handler.next().await?.saturating_duration_since(sent_at));
