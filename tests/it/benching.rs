@@ -48,8 +48,9 @@ async fn every_scenario_measures_a_server_that_runs() {
 #[tokio::test]
 async fn the_start_of_a_handler_in_the_generator_is_told() {
     let db = TestDb::new().await;
+    // Of an address of its own, so that no connection of another test takes the port meanwhile.
     let address =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        std::net::TcpListener::bind("127.0.0.77:0").and_then(|free| free.local_addr()).expect("a port");
     let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("benching-{}.toml", std::process::id()));
     let kinds = format!(
