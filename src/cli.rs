@@ -79,9 +79,9 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Compare the counts that positions are read from with the jobs; ends with 1 where they differ
+    /// Compare the counts that positions are read from, and the lists of clients, with the jobs; ends with 1 where they differ
     Check {
-        /// Count anew where they differ; jobs cannot change meanwhile
+        /// Write them anew where they differ; jobs cannot change meanwhile
         #[arg(long)]
         repair: bool,
     },
@@ -177,20 +177,32 @@ async fn prune(config: Config, dry_run: bool) -> anyhow::Result<()> {
 async fn check(config: Config, repair: bool) -> anyhow::Result<()> {
     let database = postgres::open(&config).await?;
     let store = Store::of(&database);
-    let mut wrong = store.wrong_counts().await;
-    let repaired = repair && matches!(wrong, Ok(1..));
-    if repaired && let Err(error) = store.repair_counts().await {
-        wrong = Err(error);
-    }
+    let compared = compare(&store, repair).await;
     store.close().await;
     database.close().await;
-    let line = match wrong? {
-        0 => "the counts are right\n".to_owned(),
-        wrong if repaired => format!("{wrong} counts were wrong and have been counted anew\n"),
-        wrong => anyhow::bail!("{wrong} counts are wrong; `jobql check --repair` counts anew"),
+    let line = match compared? {
+        (0, 0) => "the counts and the lists are right\n".to_owned(),
+        (counts, entries) if repair => {
+            format!("{counts} counts and {entries} entries of lists were wrong and have been written anew\n")
+        }
+        (counts, entries) => anyhow::bail!(
+            "{counts} counts and {entries} entries of lists are wrong; `jobql check --repair` writes them anew"
+        ),
     };
     std::io::stdout().write_all(line.as_bytes())?;
     Ok(())
+}
+
+/// How many counts and how many entries of lists are wrong, or were.
+async fn compare(store: &Store, repair: bool) -> jobql::error::Result<(i64, i64)> {
+    let (counts, entries) = (store.wrong_counts().await?, store.wrong_list_entries().await?);
+    if repair && counts > 0 {
+        store.repair_counts().await?;
+    }
+    if repair && entries > 0 {
+        store.repair_lists().await?;
+    }
+    Ok((counts, entries))
 }
 
 /// Brings the tables up to date. Processes that start at once take turns.

@@ -13,6 +13,7 @@ pub mod callback;
 pub mod cancel;
 pub mod changes;
 pub mod claim;
+pub mod client_list;
 pub mod commit_time;
 pub mod delete;
 pub mod dependency;

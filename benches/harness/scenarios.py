@@ -177,7 +177,7 @@ def reads(run):
     def of_ours():
         with run.postgres.database(fresh()) as database, run.running(Jobql(run.jobql, run.postgres, database, run.folder, 0)) as server:
             run.note("position", JOBQL, lambda: server.bench("position", "--load", sizes.pending, "--seconds", sizes.seconds))
-            run.postgres.psql(database, "VACUUM ANALYZE job")
+            run.postgres.psql(database, "VACUUM ANALYZE job, client_job")
             run.note("page", JOBQL, lambda: server.bench("page", "--seconds", sizes.seconds))
 
     request = {"query": PG_PAGE, "variables": {"kind": "noop", "after": None}}
@@ -200,8 +200,9 @@ def history(run):
                          result, attempt, max_attempts, lease_epoch, timeout_seconds, worker_id, started_at, finished_at)
         SELECT (lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'history', n::text, 'echo',
                'default', 'echo', 'DONE', 3, 100, 100, '{{}}', '{{}}', 1, 5, 1, 300, gen_random_uuid(), now(), now()
-        FROM generate_series(1, {run.sizes.finished}) AS n""")
-    run.postgres.psql(name, "VACUUM ANALYZE job")
+        FROM generate_series(1, {run.sizes.finished}) AS n;
+        INSERT INTO client_job SELECT client_id, id FROM job WHERE client_id = 'history'""")
+    run.postgres.psql(name, "VACUUM ANALYZE job, client_job")
     return name
 
 

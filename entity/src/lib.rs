@@ -5,6 +5,7 @@
 
 pub mod api_token;
 pub mod attempt;
+pub mod client_job;
 pub mod job;
 pub mod job_log;
 pub mod queue;

@@ -18,6 +18,7 @@ mod m20261122_000040_ledger;
 mod m20261122_000050_blocked;
 mod m20261122_000051_limited_queue;
 mod m20261130_000060_lighter_update;
+mod m20261130_000061_client_job;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000050_blocked::Migration),
             Box::new(m20261122_000051_limited_queue::Migration),
             Box::new(m20261130_000060_lighter_update::Migration),
+            Box::new(m20261130_000061_client_job::Migration),
         ]
     }
 }

@@ -88,32 +88,59 @@ impl BulkAction {
     }
 }
 
-/// `$1` to `$9`; a part that is null does not filter.
-fn matches(viewer: &Viewer, filter: &JobFilter) -> String {
+/// What is walked for the jobs, by which id.
+struct Walk {
+    tables: &'static str,
+    id: &'static str,
+    of_client: &'static str,
+}
+
+impl Walk {
+    /// A client's list, where only one client's jobs can match. What is named by ids or by a workflow is found by these.
+    fn of(viewer: &Viewer, filter: &JobFilter) -> Walk {
+        let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
+        if is_of_client && filter.ids.is_none() && filter.workflow_id.is_none() {
+            Walk {
+                tables: "client_job JOIN job ON job.id = job_id",
+                id: "job_id",
+                of_client: "client_job.client_id = COALESCE($4::text, ($3::text[])[1])",
+            }
+        } else {
+            Walk { tables: "job", id: "id", of_client: "($4::text IS NULL OR client_id = $4)" }
+        }
+    }
+}
+
+/// Where to look, and a condition on `$1` to `$9`; a part that is null does not filter.
+fn matching(viewer: &Viewer, filter: &JobFilter) -> (Walk, String) {
+    let walk = Walk::of(viewer, filter);
     // Jobs of a workflow are found by their own index, whatever plan is kept for the rest.
     let of_workflow = match filter.workflow_id {
         Some(_) => "workflow_id = $7",
         None => "$7::uuid IS NULL",
     };
-    format!(
+    let condition = format!(
         "($1::uuid[] IS NULL OR id = ANY($1)) AND ($2::text[] IS NULL OR status = ANY($2))
-    AND {} AND ($4::text IS NULL OR client_id = $4)
+    AND {} AND {}
     AND ($5::text[] IS NULL OR kind = ANY($5)) AND ($6::text[] IS NULL OR queue = ANY($6))
     AND {of_workflow}
     AND ($8::timestamptz IS NULL OR created_at > $8) AND ($9::timestamptz IS NULL OR created_at < $9)",
-        sight::sees(viewer, 3)
-    )
+        sight::sees(viewer, 3),
+        walk.of_client
+    );
+    (walk, condition)
 }
 
 /// The jobs of one step, locked; a test pins the plan of each.
 pub fn step_sql(viewer: &Viewer, filter: &JobFilter, action: BulkAction) -> String {
-    let (matches, applies) = (matches(viewer, filter), action.applies());
+    let (Walk { tables, id, .. }, matches) = matching(viewer, filter);
+    let applies = action.applies();
     format!(
-        "SELECT id FROM job
-         WHERE id > $10 AND id <= $11 AND {matches} AND {applies}
-         ORDER BY id
+        "SELECT id FROM {tables}
+         WHERE {id} > $10 AND {id} <= $11 AND {matches} AND {applies}
+         ORDER BY {id}
          LIMIT {STEP}
-         FOR UPDATE"
+         FOR UPDATE OF job"
     )
 }
 
@@ -129,8 +156,9 @@ impl Store {
         action: BulkAction,
     ) -> Result<BulkOutcome> {
         viewer.may_change_jobs()?;
-        let (matches, applies) = (matches(viewer, filter), action.applies());
-        let sql = format!("SELECT count(*) AS matched FROM job WHERE {matches} AND {applies}");
+        let (Walk { tables, .. }, matches) = matching(viewer, filter);
+        let applies = action.applies();
+        let sql = format!("SELECT count(*) AS matched FROM {tables} WHERE {matches} AND {applies}");
         bind_filter(sqlx::query(sqlx::AssertSqlSafe(sql)), viewer, filter)
             .fetch_one(&self.pool)
             .await

@@ -1,11 +1,11 @@
 //! Lists of jobs, newest first, by keyset: a page costs the same at any depth, and a walk sees every job that was
-//! there throughout exactly once, because ids never change.
+//! there throughout exactly once, because ids never change. A client's jobs are walked in `client_job`.
 
 use chrono::{DateTime, Utc};
-use entity::{JobStatus, job};
-use sea_orm::sea_query::Order;
+use entity::{JobStatus, client_job, job};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, Order};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, Iterable, PaginatorTrait, QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, EntityTrait, Iterable, JoinType, PaginatorTrait, QueryFilter, QueryOrder,
     QueryResult, QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
@@ -89,17 +89,18 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn list_jobs(&self, viewer: &Viewer, filter: &JobFilter, page: &Page) -> Result<JobPage> {
-        let mut query = matching(viewer, filter);
+        let Matching { mut query, id } = matching(viewer, filter);
         if let Some(after) = page.after {
-            query = query.filter(job::Column::Id.lt(after));
+            query = query.filter(id.clone().lt(after));
         }
         if let Some(before) = page.before {
-            query = query.filter(job::Column::Id.gt(before));
+            query = query.filter(id.clone().gt(before));
         }
-        query = match page.from {
-            PageEnd::Newest => query.order_by_desc(job::Column::Id),
-            PageEnd::Oldest => query.order_by_asc(job::Column::Id),
+        let order = match page.from {
+            PageEnd::Newest => Order::Desc,
+            PageEnd::Oldest => Order::Asc,
         };
+        query = query.order_by(id, order);
         let columns: Vec<job::Column> = match &page.columns {
             Some(columns) => {
                 let beside_the_id =
@@ -138,18 +139,19 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn lies_beyond(&self, viewer: &Viewer, filter: &JobFilter, beyond: Beyond) -> Result<bool> {
+        let Matching { query, id } = matching(viewer, filter);
         let (is_beyond, nearest_first) = match beyond {
             Beyond::Known(known) => return Ok(known),
             // The cursor's own job is the first.
-            Beyond::Newer(id) => (job::Column::Id.gte(id), Order::Asc),
-            Beyond::Older(id) => (job::Column::Id.lte(id), Order::Desc),
+            Beyond::Newer(cursor) => (id.clone().gte(cursor), Order::Asc),
+            Beyond::Older(cursor) => (id.clone().lte(cursor), Order::Desc),
         };
-        let found: Option<Uuid> = matching(viewer, filter)
+        let found: Option<Uuid> = query
             .filter(is_beyond)
             .select_only()
             .column(job::Column::Id)
             // In any order it was seen to read the table from its beginning.
-            .order_by(job::Column::Id, nearest_first)
+            .order_by(id, nearest_first)
             .limit(1)
             .into_tuple()
             .one(&self.orm)
@@ -168,7 +170,18 @@ impl Store {
         {
             return Ok(jobs);
         }
-        matching(viewer, filter).count(&self.orm).await.map_err(failed)
+        let by_client_alone = JobFilter { client_id: filter.client_id.clone(), ..JobFilter::default() };
+        let counted = match viewer {
+            // The jobs themselves need not be looked at.
+            Viewer::Operator | Viewer::Client(_) if *filter == by_client_alone => {
+                let of_clients = clients(viewer, filter).fold(Condition::all(), |all, client_id| {
+                    all.add(client_job::Column::ClientId.eq(client_id))
+                });
+                client_job::Entity::find().filter(of_clients).count(&self.orm).await
+            }
+            _ => matching(viewer, filter).query.count(&self.orm).await,
+        };
+        counted.map_err(failed)
     }
 }
 
@@ -176,16 +189,38 @@ fn failed(source: sea_orm::DbErr) -> Error {
     Error::orm("list jobs", source)
 }
 
-fn matching(viewer: &Viewer, filter: &JobFilter) -> Select<job::Entity> {
-    let mut query = job::Entity::find().filter(sight::condition(viewer));
+/// The jobs that match, and the id that they are walked by.
+struct Matching {
+    query: Select<job::Entity>,
+    id: Expr,
+}
+
+fn matching(viewer: &Viewer, filter: &JobFilter) -> Matching {
+    let mut query = job::Entity::find();
+    // What is named by ids or by a workflow is found by these.
+    let by_list =
+        clients(viewer, filter).next().is_some() && filter.ids.is_none() && filter.workflow_id.is_none();
+    let (id, of_client) = if by_list {
+        let lists = job::Entity::belongs_to(client_job::Entity)
+            .from(job::Column::Id)
+            .to(client_job::Column::JobId)
+            .into();
+        query = query.join(JoinType::InnerJoin, lists);
+        (client_job::Column::JobId.into_expr(), client_job::Column::ClientId.into_expr())
+    } else {
+        (job::Column::Id.into_expr(), job::Column::ClientId.into_expr())
+    };
+    for client_id in clients(viewer, filter) {
+        query = query.filter(of_client.clone().eq(client_id));
+    }
+    if let Viewer::Worker(_) = viewer {
+        query = query.filter(sight::condition(viewer));
+    }
     if let Some(ids) = &filter.ids {
         query = query.filter(job::Column::Id.is_in(ids.iter().copied()));
     }
     if let Some(status) = &filter.status {
         query = query.filter(job::Column::Status.is_in(status.iter().copied()));
-    }
-    if let Some(client_id) = &filter.client_id {
-        query = query.filter(job::Column::ClientId.eq(client_id));
     }
     if let Some(kind) = &filter.kind {
         query = query.filter(job::Column::Kind.is_in(kind));
@@ -202,5 +237,14 @@ fn matching(viewer: &Viewer, filter: &JobFilter) -> Select<job::Entity> {
     if let Some(before) = filter.created_before {
         query = query.filter(job::Column::CreatedAt.lt(before));
     }
-    query
+    Matching { query, id }
+}
+
+/// Whose jobs alone can match: the viewer's own and those of the client that the filter names, where there are these.
+fn clients<'a>(viewer: &'a Viewer, filter: &'a JobFilter) -> impl Iterator<Item = &'a String> {
+    let own = match viewer {
+        Viewer::Client(own) => Some(own),
+        Viewer::Operator | Viewer::Worker(_) => None,
+    };
+    own.into_iter().chain(&filter.client_id)
 }

@@ -108,11 +108,14 @@ impl Store {
     /// The jobs of a client that wait, up to `limit`.
     async fn count_queued(&self, client_id: &str, limit: u64) -> Result<u64> {
         let count: i64 = sqlx::query_scalar(
-            // One part for each partial index; they stop at the limit together.
+            // One part for each partial index, of the client's list or of the status, whichever is shorter; they stop at the
+            // limit together.
             "SELECT count(*) FROM (
-                 (SELECT FROM job WHERE status = 'PENDING' AND client_id = $1)
-                 UNION ALL (SELECT FROM job WHERE status = 'SCHEDULED' AND client_id = $1)
-                 UNION ALL (SELECT FROM job WHERE status = 'BLOCKED' AND client_id = $1)
+                 (SELECT FROM client_job JOIN job ON id = job_id WHERE client_job.client_id = $1 AND status = 'PENDING')
+                 UNION ALL
+                 (SELECT FROM client_job JOIN job ON id = job_id WHERE client_job.client_id = $1 AND status = 'SCHEDULED')
+                 UNION ALL
+                 (SELECT FROM job WHERE client_id = $1 AND status = 'BLOCKED')
                  LIMIT $2) AS waiting",
         )
         .bind(client_id)

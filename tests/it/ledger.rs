@@ -1,4 +1,5 @@
-//! The ledger: after any change, by whomever, it says what a count says, and so positions are exact.
+//! The ledger: after any change, by whomever, it says what a count says, and so positions are exact. And the lists of
+//! clients, which triggers keep as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -207,7 +208,7 @@ impl World {
                 self.held.clear();
                 self.worker = self.db.worker(30).await;
             }
-            Operation::ByHand(choice) => match choice % 4 {
+            Operation::ByHand(choice) => match choice % 5 {
                 0 => {
                     by_hand(
                         &self.db,
@@ -217,6 +218,7 @@ impl World {
                 }
                 1 => by_hand(&self.db, "UPDATE job SET level = 3, kind = 'sleep' WHERE seq % 5 = 0").await,
                 2 => by_hand(&self.db, "UPDATE job SET seq = seq + 4096 WHERE seq % 11 = 0").await,
+                3 => by_hand(&self.db, "UPDATE job SET client_id = 'other' WHERE seq % 3 = 0").await,
                 _ => by_hand(&self.db, "DELETE FROM job WHERE seq % 13 = 0").await,
             },
             Operation::RolledBack => {
@@ -279,8 +281,13 @@ async fn after_any_operation_the_ledger_says_what_a_count_says() {
         let operations = cases.new_tree(&mut runner).expect("a case").current();
         for (step, operation) in operations.iter().enumerate() {
             world.perform(*operation).await;
-            let wrong = world.db.store.wrong_counts().await.expect("check");
-            assert_eq!(wrong, 0, "case {case}, after {:?}", &operations[..=step]);
+            let store = &world.db.store;
+            let wrong = (store.wrong_counts().await, store.wrong_list_entries().await);
+            assert!(
+                matches!(wrong, (Ok(0), Ok(0))),
+                "{wrong:?}: case {case}, after {:?}",
+                &operations[..=step]
+            );
             let exact = positions_are_those_of_a_count(&mut session).await;
             assert_eq!(exact, Ok(()), "case {case}, after {:?}", &operations[..=step]);
             // The way for many jobs at once says the same.
@@ -366,22 +373,22 @@ async fn the_command_finds_and_repairs_what_passed_by_the_triggers() {
             String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
         (output.status.code(), said.into_owned())
     };
-    let right = (Some(0), "the counts are right\n".to_owned());
+    let right = (Some(0), "the counts and the lists are right\n".to_owned());
     assert_eq!(check(&[]).await, right);
     let mut session = db.session().await;
     session
         .execute(
             "ALTER TABLE job DISABLE TRIGGER USER; UPDATE job SET level = 7 WHERE seq % 5 = 0;
-             ALTER TABLE job ENABLE TRIGGER USER",
+             UPDATE job SET client_id = 'other' WHERE seq % 10 = 1; ALTER TABLE job ENABLE TRIGGER USER",
         )
         .await
         .expect("past the triggers");
     let (code, said) = check(&[]).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("counts are wrong; `jobql check --repair`"), "{said}");
+    assert!(said.contains(" counts and 10 entries of lists are wrong; `jobql check --repair`"), "{said}");
     let (code, said) = check(&["--repair"]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("have been counted anew"), "{said}");
+    assert!(said.contains("have been written anew"), "{said}");
     assert_eq!(check(&["--repair"]).await, right);
     assert_eq!(positions_are_those_of_a_count(&mut session).await, Ok(()));
 }

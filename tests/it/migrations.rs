@@ -2,7 +2,7 @@
 
 use migration::{Migrator, MigratorTrait};
 
-use crate::support::TestDb;
+use crate::support::{TestDb, echo};
 
 async fn objects(db: &TestDb) -> Vec<String> {
     sqlx::query_scalar(
@@ -28,4 +28,18 @@ async fn migrations_go_up_down_and_up_again() {
     assert!(objects(&db).await.is_empty(), "left behind: {:?}", objects(&db).await);
     Migrator::up(&db.database.orm, None).await.expect("up again");
     assert_eq!(objects(&db).await, after_up);
+}
+
+#[tokio::test]
+async fn lists_of_clients_hold_the_jobs_that_were_there_before_them() {
+    let db = TestDb::new().await;
+    let id = db.submit(echo()).await.id;
+    let list = "SELECT job_id FROM client_job";
+    Migrator::down(&db.database.orm, Some(1)).await.expect("down");
+    let gone = sqlx::query(list).execute(db.pool()).await.expect_err("the table is gone");
+    assert!(gone.to_string().contains("client_job"), "{gone}");
+    Migrator::up(&db.database.orm, None).await.expect("up again");
+    let listed: Vec<uuid::Uuid> = sqlx::query_scalar(list).fetch_all(db.pool()).await.expect("the list");
+    assert_eq!(listed, [id]);
+    assert_eq!(db.store.wrong_list_entries().await.expect("check"), 0);
 }

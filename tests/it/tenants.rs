@@ -77,6 +77,85 @@ async fn a_client_sees_its_own_jobs_and_a_worker_those_of_its_kinds() {
 }
 
 #[tokio::test]
+async fn a_list_of_a_client_holds_what_its_viewer_may_see_however_it_is_found() {
+    let db = TestDb::new().await;
+    let mut all = Vec::new();
+    for (client_id, kind_name) in
+        [("a", "sum"), ("b", "sum"), ("b", "echo"), ("b", "echo"), ("b", "sum"), ("c", "echo")]
+    {
+        let submission = Submission {
+            client_id: Some(client_id.to_owned()),
+            ..kind(kind_name, json!({"start": 1, "end": 2}))
+        };
+        all.push(db.submit(submission).await);
+    }
+    all.reverse();
+    let ids: Vec<Uuid> = all.iter().map(|job| job.id).collect();
+    let named = |client_id: Option<&str>| JobFilter {
+        client_id: client_id.map(str::to_owned),
+        ..JobFilter::default()
+    };
+    for viewer in [ANYONE, client("a"), client("b"), worker_of(&["sum"]), worker_of(&["echo"])] {
+        for client_id in [None, Some("a"), Some("b"), Some("nobody")] {
+            for filter in [
+                named(client_id),
+                JobFilter { ids: Some(ids.clone()), ..named(client_id) },
+                JobFilter { kind: Some(vec!["sum".to_owned()]), ..named(client_id) },
+            ] {
+                let kinds = filter.kind.as_ref();
+                let seen: Vec<Uuid> = all
+                    .iter()
+                    .filter(|job| viewer.may_see(&job.client_id, &job.kind))
+                    .filter(|job| client_id.is_none_or(|client_id| client_id == job.client_id))
+                    .filter(|job| kinds.is_none_or(|kinds| kinds.contains(&job.kind)))
+                    .map(|job| job.id)
+                    .collect();
+                let what = format!("{viewer:?}, {filter:?}");
+                assert_eq!(walked(&db, &viewer, &filter, PageEnd::Newest).await, seen, "{what}");
+                assert_eq!(walked(&db, &viewer, &filter, PageEnd::Oldest).await, seen, "{what}");
+                let count = db.store.count_jobs(&viewer, &filter).await.expect("count");
+                assert_eq!(count, seen.len() as u64, "{what}");
+                if !matches!(viewer, Viewer::Worker(_)) {
+                    let changeable = db.store.count_changeable(&viewer, &filter, BulkAction::Cancel).await;
+                    assert_eq!(changeable.expect("count").matched, seen.len() as i64, "{what}");
+                }
+            }
+        }
+    }
+    // The same way they are found to be changed; nothing else is.
+    let changed = db.store.change_jobs(&client("b"), named(Some("a")), BulkAction::Cancel).await;
+    assert_eq!(changed.expect("change").matched, 0);
+    let changed = db.store.change_jobs(&client("b"), named(None), BulkAction::Cancel).await;
+    assert_eq!(changed.expect("change").changed, 4);
+    let pending = JobFilter { status: Some(vec![JobStatus::Pending]), ..JobFilter::default() };
+    assert_eq!(walked(&db, &ANYONE, &pending, PageEnd::Newest).await, [ids[0], ids[5]]);
+}
+
+/// All that match, newest first, in pages of one from either end.
+async fn walked(db: &TestDb, viewer: &Viewer, filter: &JobFilter, from: PageEnd) -> Vec<Uuid> {
+    let mut walked: Vec<Uuid> = Vec::new();
+    loop {
+        let last = walked.last().copied();
+        let (after, before) = if from == PageEnd::Newest { (last, None) } else { (None, last) };
+        let page = Page { after, before, limit: 1, from, columns: None };
+        let page = db.store.list_jobs(viewer, filter, &page).await.expect("page");
+        let (onward, back) =
+            if from == PageEnd::Newest { (page.next, page.previous) } else { (page.previous, page.next) };
+        let lies_beyond = async |beyond| db.store.lies_beyond(viewer, filter, beyond).await.expect("a look");
+        // Behind a cursor of its own walk lies what it came from.
+        assert_eq!(lies_beyond(back).await, !walked.is_empty());
+        walked.extend(page.jobs.iter().map(|job| job.id));
+        if !lies_beyond(onward).await {
+            break;
+        }
+    }
+    if from == PageEnd::Oldest {
+        walked.reverse();
+    }
+    walked
+}
+
+#[tokio::test]
 async fn attempts_and_callbacks_of_others_are_not_given() {
     let db = TestDb::new().await;
     let id = submitted(&db, "b", "sum").await;

@@ -1,0 +1,49 @@
+-- The jobs of each client, for its lists. As an index of `job` every change that moves a job between partial indexes put another
+-- entry into it, two for a job's life, though neither the client nor the id ever changes. Here it is written once, with the
+-- job: 48.9 thousand jobs a second are drained where there were 42.4, 97 thousand submitted in bulk where there were 95, and as
+-- many as before one by one (medians of five in turns). A statement that asks for a client's jobs joins it.
+CREATE TABLE client_job (
+    client_id text NOT NULL,
+    job_id    uuid NOT NULL,
+    PRIMARY KEY (client_id, job_id)
+);
+
+-- In triggers, so that it holds for every writer.
+CREATE FUNCTION client_job_add() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM added;
+    RETURN NULL;
+END $$;
+
+-- By rows: jobs go in small batches, and a plan that is kept from when the table was small does no harm.
+CREATE FUNCTION client_job_follow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        TRUNCATE client_job;
+        RETURN NULL;
+    END IF;
+    DELETE FROM client_job WHERE client_id = OLD.client_id AND job_id = OLD.id;
+    IF TG_OP = 'UPDATE' THEN
+        INSERT INTO client_job (client_id, job_id) VALUES (NEW.client_id, NEW.id);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER client_job_insert
+AFTER INSERT ON job REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION client_job_add();
+
+-- Only by hand: no statement of jobql gives a job to another client.
+CREATE TRIGGER client_job_update
+AFTER UPDATE OF client_id, id ON job FOR EACH ROW EXECUTE FUNCTION client_job_follow();
+
+CREATE TRIGGER client_job_delete
+AFTER DELETE ON job FOR EACH ROW EXECUTE FUNCTION client_job_follow();
+
+CREATE TRIGGER client_job_truncate
+AFTER TRUNCATE ON job FOR EACH STATEMENT EXECUTE FUNCTION client_job_follow();
+
+-- The triggers hold a lock against writers until the end of this transaction, so nothing slips between.
+INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM job ORDER BY client_id, id;
+ANALYZE client_job;
+DROP INDEX job_of_client;
