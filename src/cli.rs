@@ -183,10 +183,10 @@ async fn check(config: Config, repair: bool) -> anyhow::Result<()> {
     let line = match compared? {
         (0, 0) => "the counts and the lists are right\n".to_owned(),
         (counts, entries) if repair => {
-            format!("{counts} counts and {entries} entries of lists were wrong and have been written anew\n")
+            format!("wrong counts: {counts}, wrong entries of lists: {entries}; they have been written anew\n")
         }
         (counts, entries) => anyhow::bail!(
-            "{counts} counts and {entries} entries of lists are wrong; `jobql check --repair` writes them anew"
+            "wrong counts: {counts}, wrong entries of lists: {entries}; `jobql check --repair` writes them anew"
         ),
     };
     std::io::stdout().write_all(line.as_bytes())?;

@@ -19,6 +19,7 @@ mod m20261122_000050_blocked;
 mod m20261122_000051_limited_queue;
 mod m20261130_000060_lighter_update;
 mod m20261130_000061_client_job;
+mod m20261130_000062_client_index;
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000051_limited_queue::Migration),
             Box::new(m20261130_000060_lighter_update::Migration),
             Box::new(m20261130_000061_client_job::Migration),
+            Box::new(m20261130_000062_client_index::Migration),
         ]
     }
 }

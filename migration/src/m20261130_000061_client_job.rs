@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-/// Makes and fills the table, and drops the index.
+/// Makes and fills the table.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

@@ -1,5 +1,3 @@
-CREATE INDEX job_of_client ON job (client_id, id) WITH (fillfactor = 50);
-
 DROP TRIGGER client_job_insert ON job;
 DROP TRIGGER client_job_update ON job;
 DROP TRIGGER client_job_delete ON job;

@@ -1,0 +1,18 @@
+//! The index of clients goes: a table lists their jobs.
+
+use sea_orm_migration::prelude::*;
+
+/// Drops the index.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        super::run_script(manager, include_str!("sql/m20261130_000062_client_index.up.sql")).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        super::run_script(manager, include_str!("sql/m20261130_000062_client_index.down.sql")).await
+    }
+}
