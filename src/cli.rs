@@ -183,7 +183,9 @@ async fn check(config: Config, repair: bool) -> anyhow::Result<()> {
     let line = match compared? {
         (0, 0) => "the counts and the lists are right\n".to_owned(),
         (counts, entries) if repair => {
-            format!("wrong counts: {counts}, wrong entries of lists: {entries}; they have been written anew\n")
+            format!(
+                "wrong counts: {counts}, wrong entries of lists: {entries}; they have been written anew\n"
+            )
         }
         (counts, entries) => anyhow::bail!(
             "wrong counts: {counts}, wrong entries of lists: {entries}; `jobql check --repair` writes them anew"
