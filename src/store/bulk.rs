@@ -88,11 +88,12 @@ impl BulkAction {
     }
 }
 
-/// What is walked for the jobs, by which id.
+/// What is walked for the jobs.
 struct Walk {
     tables: &'static str,
-    id: &'static str,
     of_client: &'static str,
+    /// The ids of a step, `$10` to `$11`, of whatever is walked: PostgreSQL does not conclude it from one for the other.
+    of_step: &'static str,
 }
 
 impl Walk {
@@ -102,11 +103,15 @@ impl Walk {
         if is_of_client && filter.ids.is_none() && filter.workflow_id.is_none() {
             Walk {
                 tables: "client_job JOIN job ON job.id = job_id",
-                id: "job_id",
                 of_client: "client_job.client_id = COALESCE($4::text, ($3::text[])[1])",
+                of_step: "id > $10 AND id <= $11 AND job_id > $10 AND job_id <= $11",
             }
         } else {
-            Walk { tables: "job", id: "id", of_client: "($4::text IS NULL OR client_id = $4)" }
+            Walk {
+                tables: "job",
+                of_client: "($4::text IS NULL OR client_id = $4)",
+                of_step: "id > $10 AND id <= $11",
+            }
         }
     }
 }
@@ -133,12 +138,12 @@ fn matching(viewer: &Viewer, filter: &JobFilter) -> (Walk, String) {
 
 /// The jobs of one step, locked; a test pins the plan of each.
 pub fn step_sql(viewer: &Viewer, filter: &JobFilter, action: BulkAction) -> String {
-    let (Walk { tables, id, .. }, matches) = matching(viewer, filter);
+    let (Walk { tables, of_step, .. }, matches) = matching(viewer, filter);
     let applies = action.applies();
     format!(
         "SELECT id FROM {tables}
-         WHERE {id} > $10 AND {id} <= $11 AND {matches} AND {applies}
-         ORDER BY {id}
+         WHERE {of_step} AND {matches} AND {applies}
+         ORDER BY id
          LIMIT {STEP}
          FOR UPDATE OF job"
     )

@@ -89,18 +89,19 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn list_jobs(&self, viewer: &Viewer, filter: &JobFilter, page: &Page) -> Result<JobPage> {
-        let Matching { mut query, id } = matching(viewer, filter);
+        let mut matching = Matching::of(viewer, filter);
         if let Some(after) = page.after {
-            query = query.filter(id.clone().lt(after));
+            matching = matching.where_id(|id| id.lt(after));
         }
         if let Some(before) = page.before {
-            query = query.filter(id.clone().gt(before));
+            matching = matching.where_id(|id| id.gt(before));
         }
         let order = match page.from {
             PageEnd::Newest => Order::Desc,
             PageEnd::Oldest => Order::Asc,
         };
-        query = query.order_by(id, order);
+        // One more than asked for tells whether there are more.
+        let query = matching.first(page.limit + 1, order);
         let columns: Vec<job::Column> = match &page.columns {
             Some(columns) => {
                 let beside_the_id =
@@ -110,8 +111,7 @@ impl Store {
             None => job::Column::iter().collect(),
         };
         let query = query.select_only().columns(columns.iter().copied());
-        // One more than asked for tells whether there are more.
-        let rows = self.orm.query_all(&query.limit(page.limit + 1).into_query()).await.map_err(failed)?;
+        let rows = self.orm.query_all(&query.into_query()).await.map_err(failed)?;
         // Read as everywhere: by the entity, one job with a column that cannot be read would hide the page.
         let places = read::Places::of(&columns);
         let rows = rows.iter().filter_map(QueryResult::try_as_pg_row).map(|row| places.job(row));
@@ -139,20 +139,16 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn lies_beyond(&self, viewer: &Viewer, filter: &JobFilter, beyond: Beyond) -> Result<bool> {
-        let Matching { query, id } = matching(viewer, filter);
-        let (is_beyond, nearest_first) = match beyond {
+        let matching = Matching::of(viewer, filter);
+        // The cursor's own job is the first. In any order it was seen to read the table from its beginning.
+        let nearest = match beyond {
             Beyond::Known(known) => return Ok(known),
-            // The cursor's own job is the first.
-            Beyond::Newer(cursor) => (id.clone().gte(cursor), Order::Asc),
-            Beyond::Older(cursor) => (id.clone().lte(cursor), Order::Desc),
+            Beyond::Newer(cursor) => matching.where_id(|id| id.gte(cursor)).first(1, Order::Asc),
+            Beyond::Older(cursor) => matching.where_id(|id| id.lte(cursor)).first(1, Order::Desc),
         };
-        let found: Option<Uuid> = query
-            .filter(is_beyond)
+        let found: Option<Uuid> = nearest
             .select_only()
             .column(job::Column::Id)
-            // In any order it was seen to read the table from its beginning.
-            .order_by(id, nearest_first)
-            .limit(1)
             .into_tuple()
             .one(&self.orm)
             .await
@@ -170,16 +166,9 @@ impl Store {
         {
             return Ok(jobs);
         }
-        let by_client_alone = JobFilter { client_id: filter.client_id.clone(), ..JobFilter::default() };
-        let counted = match viewer {
-            // The jobs themselves need not be looked at.
-            Viewer::Operator | Viewer::Client(_) if *filter == by_client_alone => {
-                let of_clients = clients(viewer, filter).fold(Condition::all(), |all, client_id| {
-                    all.add(client_job::Column::ClientId.eq(client_id))
-                });
-                client_job::Entity::find().filter(of_clients).count(&self.orm).await
-            }
-            _ => matching(viewer, filter).query.count(&self.orm).await,
+        let counted = match Matching::of(viewer, filter) {
+            Matching::List(list) => list.count(&self.orm).await,
+            Matching::Jobs(query) | Matching::JobsOfList(query) => query.count(&self.orm).await,
         };
         counted.map_err(failed)
     }
@@ -189,33 +178,69 @@ fn failed(source: sea_orm::DbErr) -> Error {
     Error::orm("list jobs", source)
 }
 
-/// The jobs that match, and the id that they are walked by.
-struct Matching {
-    query: Select<job::Entity>,
-    id: Expr,
+/// What matches.
+enum Matching {
+    /// All that is in a client's list: the jobs themselves need not be looked at.
+    List(Select<client_job::Entity>),
+    /// Some of a client's list, which is joined.
+    JobsOfList(Select<job::Entity>),
+    /// Jobs of anybody, or what is named by ids or by a workflow and found by these.
+    Jobs(Select<job::Entity>),
 }
 
-fn matching(viewer: &Viewer, filter: &JobFilter) -> Matching {
-    let mut query = job::Entity::find();
-    // What is named by ids or by a workflow is found by these.
-    let by_list =
-        clients(viewer, filter).next().is_some() && filter.ids.is_none() && filter.workflow_id.is_none();
-    let (id, of_client) = if by_list {
-        let lists = job::Entity::belongs_to(client_job::Entity)
-            .from(job::Column::Id)
-            .to(client_job::Column::JobId)
-            .into();
-        query = query.join(JoinType::InnerJoin, lists);
-        (client_job::Column::JobId.into_expr(), client_job::Column::ClientId.into_expr())
-    } else {
-        (job::Column::Id.into_expr(), job::Column::ClientId.into_expr())
-    };
-    for client_id in clients(viewer, filter) {
-        query = query.filter(of_client.clone().eq(client_id));
+impl Matching {
+    fn of(viewer: &Viewer, filter: &JobFilter) -> Matching {
+        let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
+        let named = filter.client_id.as_ref();
+        if !is_of_client || filter.ids.is_some() || filter.workflow_id.is_some() {
+            let of_client = Condition::all().add_option(named.map(|named| job::Column::ClientId.eq(named)));
+            let query = job::Entity::find().filter(sight::condition(viewer)).filter(of_client);
+            return Matching::Jobs(of_filter(query, filter));
+        }
+        // To say it of the job as well would mislead the planner.
+        let seen = match viewer {
+            Viewer::Client(own) => Condition::all().add(client_job::Column::ClientId.eq(own)),
+            Viewer::Operator | Viewer::Worker(_) => sight::condition(viewer),
+        };
+        let of_client = seen.add_option(named.map(|named| client_job::Column::ClientId.eq(named)));
+        let by_client_alone = JobFilter { client_id: filter.client_id.clone(), ..JobFilter::default() };
+        if *filter == by_client_alone && !matches!(viewer, Viewer::Worker(_)) {
+            return Matching::List(client_job::Entity::find().filter(of_client));
+        }
+        let entry =
+            job::Entity::belongs_to(client_job::Entity).from(job::Column::Id).to(client_job::Column::JobId);
+        let query = job::Entity::find().join(JoinType::InnerJoin, entry.into()).filter(of_client);
+        Matching::JobsOfList(of_filter(query, filter))
     }
-    if let Viewer::Worker(_) = viewer {
-        query = query.filter(sight::condition(viewer));
+
+    /// Those whose id is so. Where two tables are joined it is said of both: PostgreSQL concludes nothing from one id for the
+    /// other, and was seen to walk the table that it had not been told of from its beginning.
+    fn where_id(self, is_so: impl Fn(Expr) -> Expr) -> Matching {
+        let (of_job, of_entry) =
+            (is_so(job::Column::Id.into_expr()), is_so(client_job::Column::JobId.into_expr()));
+        match self {
+            Matching::List(list) => Matching::List(list.filter(of_entry)),
+            Matching::JobsOfList(query) => Matching::JobsOfList(query.filter(of_job).filter(of_entry)),
+            Matching::Jobs(query) => Matching::Jobs(query.filter(of_job)),
+        }
     }
+
+    /// The jobs that come first in this order of ids.
+    fn first(self, limit: u64, order: Order) -> Select<job::Entity> {
+        let query = match self {
+            Matching::List(list) => {
+                let ids = list.select_only().column(client_job::Column::JobId);
+                let ids = ids.order_by(client_job::Column::JobId, order.clone()).limit(limit).into_query();
+                job::Entity::find().filter(job::Column::Id.in_subquery(ids))
+            }
+            Matching::JobsOfList(query) | Matching::Jobs(query) => query,
+        };
+        query.order_by(job::Column::Id, order).limit(limit)
+    }
+}
+
+/// Those that the filter leaves, beside the client.
+fn of_filter(mut query: Select<job::Entity>, filter: &JobFilter) -> Select<job::Entity> {
     if let Some(ids) = &filter.ids {
         query = query.filter(job::Column::Id.is_in(ids.iter().copied()));
     }
@@ -237,14 +262,5 @@ fn matching(viewer: &Viewer, filter: &JobFilter) -> Matching {
     if let Some(before) = filter.created_before {
         query = query.filter(job::Column::CreatedAt.lt(before));
     }
-    Matching { query, id }
-}
-
-/// Whose jobs alone can match: the viewer's own and those of the client that the filter names, where there are these.
-fn clients<'a>(viewer: &'a Viewer, filter: &'a JobFilter) -> impl Iterator<Item = &'a String> {
-    let own = match viewer {
-        Viewer::Client(own) => Some(own),
-        Viewer::Operator | Viewer::Worker(_) => None,
-    };
-    own.into_iter().chain(&filter.client_id)
+    query
 }

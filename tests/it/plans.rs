@@ -27,7 +27,8 @@ use crate::support::{ANYONE, QUEUE, SOON, TestDb, echo, eventually};
 
 const LIVE: Uuid = Uuid::from_u128(1);
 
-/// A million jobs of the last six days, most of them pending, and some that have been over for long.
+/// A million jobs of the last six days, most of them pending, and some that have been over for long. One client has half of
+/// them, 500 others the rest.
 const FILL: &str = "
     SET session_replication_role = replica;
     SET synchronous_commit = off;
@@ -38,7 +39,7 @@ const FILL: &str = "
                      timeout_seconds, attempt, lease_epoch, worker_id, created_at, run_at, started_at, finished_at, error,
                      start_before)
     SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-           'c' || n % 1000, n, (ARRAY['echo', 'sum', 'sleep'])[n % 3 + 1], 'default', 'echo', status, n % 3, n % 3, '{}',
+           CASE n % 2 WHEN 0 THEN 'most' ELSE 'c' || n % 1000 END, n, (ARRAY['echo', 'sum', 'sleep'])[n % 3 + 1], 'default', 'echo', status, n % 3, n % 3, '{}',
            5, 300, (status = 'RUNNING')::int, (status = 'RUNNING')::int,
            CASE status WHEN 'RUNNING' THEN ('00000000-0000-0000-0000-00000000000' || n / 1000 % 2 + 1)::uuid END,
            at, CASE WHEN status = 'SCHEDULED' AND n % 1000 <> 94 THEN now() + interval '1 hour' ELSE at END,
@@ -264,6 +265,12 @@ async fn lists(told: &mut Told, deep: Uuid) {
     let filters = [
         ("all", JobFilter::default(), 200.0),
         ("of a client", client("c7"), 200.0),
+        ("of the client that has most", client("most"), 200.0),
+        (
+            "of the client that has most, and of a status",
+            JobFilter { status: Some(vec![JobStatus::Done]), ..client("most") },
+            1_000.0,
+        ),
         ("DONE", of_status(JobStatus::Done), 1_000.0),
         ("RUNNING", of_status(JobStatus::Running), 2_000.0),
         ("ERROR", of_status(JobStatus::Error), 10_000.0),
@@ -395,7 +402,7 @@ async fn changes(told: &mut Told) {
         })
         .await;
     }
-    some.client_id = Some("c98".to_owned());
+    some.client_id = Some("c97".to_owned());
     told.within("delete by filter", 3_000.0, async |db| {
         let outcome = db.store.change_jobs(&ANYONE, some.clone(), BulkAction::Delete).await.expect("delete");
         assert!(outcome.changed > 300, "{outcome:?}");
