@@ -40,7 +40,7 @@ Examples:
   jobql token create --scope client --client-id shop --expires-in 90d
                                           a token, shown once; from the first one on, all need one
   jobql prune --dry-run                   what would be deleted of finished jobs
-  jobql check                             are the counts that positions are read from right?
+  jobql check                             are the counts of jobs and the lists of clients right?
   jobql schema > schema.graphql           the API's schema
 
 A setting is taken from the first that has it: flag, JOBQL_* variable, jobql.toml, default.

@@ -1,7 +1,7 @@
 //! jobql's DDL, append-only: one module per migration, its SQL beside it in `sql/`.
 //!
 //! Migrations are the only source of DDL and never import `entity`, so that an old migration keeps meaning what it
-//! meant when the entities move on. Each goes forward and back; each runs in one transaction.
+//! meant when the entities move on. Each goes forward and back, in one transaction unless it says otherwise.
 
 mod m20261122_000001_job;
 mod m20261122_000010_queue;

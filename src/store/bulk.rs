@@ -102,8 +102,9 @@ impl Walk {
         let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
         if is_of_client && filter.ids.is_none() && filter.workflow_id.is_none() {
             Walk {
-                tables: "client_job JOIN job ON job.id = job_id",
-                of_client: "client_job.client_id = COALESCE($4::text, ($3::text[])[1])",
+                tables: "job JOIN client_job ON job_id = id",
+                of_client: "client_job.client_id = COALESCE($4::text, ($3::text[])[1])
+                    AND COALESCE(job.client_id = $4, true)",
                 of_step: "id > $10 AND id <= $11 AND job_id > $10 AND job_id <= $11",
             }
         } else {

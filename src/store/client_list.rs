@@ -4,7 +4,7 @@
 //! `job` would say the same, and each change that moves a job between partial indexes would add to it.
 //!
 //! As with the ledger, only what passes by the triggers leaves it wrong: [`Store::wrong_list_entries`],
-//! [`Store::repair_lists`].
+//! [`Store::repair_lists`]. A list then hides jobs; it never shows those of others, as each job is asked whose it is.
 
 use sqlx::{PgPool, Row};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 const WRONG_SQL: &str = "
     SELECT count(*) AS wrong
-    FROM client_job FULL JOIN job ON job.id = job_id AND job.client_id = client_job.client_id
+    FROM job FULL JOIN client_job ON job.id = job_id AND job.client_id = client_job.client_id
     WHERE job_id IS NULL OR id IS NULL";
 
 /// Writes what is missing and takes away what is too much; nothing else may write jobs meanwhile.

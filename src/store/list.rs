@@ -167,7 +167,7 @@ impl Store {
             return Ok(jobs);
         }
         let counted = match Matching::of(viewer, filter) {
-            Matching::List(list) => list.count(&self.orm).await,
+            Matching::List { list, .. } => list.count(&self.orm).await,
             Matching::Jobs(query) | Matching::JobsOfList(query) => query.count(&self.orm).await,
         };
         counted.map_err(failed)
@@ -180,8 +180,8 @@ fn failed(source: sea_orm::DbErr) -> Error {
 
 /// What matches.
 enum Matching {
-    /// All that is in a client's list: the jobs themselves need not be looked at.
-    List(Select<client_job::Entity>),
+    /// All that is in a client's list. It is counted and cut to a page before the jobs are looked at.
+    List { list: Select<client_job::Entity>, of_client: Condition },
     /// Some of a client's list, which is joined.
     JobsOfList(Select<job::Entity>),
     /// Jobs of anybody, or what is named by ids or by a workflow and found by these.
@@ -190,27 +190,30 @@ enum Matching {
 
 impl Matching {
     fn of(viewer: &Viewer, filter: &JobFilter) -> Matching {
-        let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
         let named = filter.client_id.as_ref();
+        let of_client = named.map(|named| job::Column::ClientId.eq(named));
+        let of_client = sight::condition(viewer).add_option(of_client);
+        let is_of_client = matches!(viewer, Viewer::Client(_)) || named.is_some();
         if !is_of_client || filter.ids.is_some() || filter.workflow_id.is_some() {
-            let of_client = Condition::all().add_option(named.map(|named| job::Column::ClientId.eq(named)));
-            let query = job::Entity::find().filter(sight::condition(viewer)).filter(of_client);
-            return Matching::Jobs(of_filter(query, filter));
+            return Matching::Jobs(of_filter(job::Entity::find().filter(of_client), filter));
         }
-        // To say it of the job as well would mislead the planner.
-        let seen = match viewer {
-            Viewer::Client(own) => Condition::all().add(client_job::Column::ClientId.eq(own)),
-            Viewer::Operator | Viewer::Worker(_) => sight::condition(viewer),
+        let own = match viewer {
+            Viewer::Client(own) => Some(own),
+            Viewer::Operator | Viewer::Worker(_) => None,
         };
-        let of_client = seen.add_option(named.map(|named| client_job::Column::ClientId.eq(named)));
+        let entries =
+            own.into_iter().chain(named).map(|client_id| client_job::Column::ClientId.eq(client_id));
+        let entries = entries.fold(Condition::all(), Condition::add);
         let by_client_alone = JobFilter { client_id: filter.client_id.clone(), ..JobFilter::default() };
         if *filter == by_client_alone && !matches!(viewer, Viewer::Worker(_)) {
-            return Matching::List(client_job::Entity::find().filter(of_client));
+            let list = client_job::Entity::find().filter(entries);
+            return Matching::List { list, of_client };
         }
         let entry =
             job::Entity::belongs_to(client_job::Entity).from(job::Column::Id).to(client_job::Column::JobId);
-        let query = job::Entity::find().join(JoinType::InnerJoin, entry.into()).filter(of_client);
-        Matching::JobsOfList(of_filter(query, filter))
+        let query = job::Entity::find().join(JoinType::InnerJoin, entry.into()).filter(entries);
+        let checked = sight::check(viewer).add_option(named.map(|named| sight::is_of(named)));
+        Matching::JobsOfList(of_filter(query.filter(checked), filter))
     }
 
     /// Those whose id is so. Where two tables are joined it is said of both: PostgreSQL concludes nothing from one id for the
@@ -219,7 +222,7 @@ impl Matching {
         let (of_job, of_entry) =
             (is_so(job::Column::Id.into_expr()), is_so(client_job::Column::JobId.into_expr()));
         match self {
-            Matching::List(list) => Matching::List(list.filter(of_entry)),
+            Matching::List { list, of_client } => Matching::List { list: list.filter(of_entry), of_client },
             Matching::JobsOfList(query) => Matching::JobsOfList(query.filter(of_job).filter(of_entry)),
             Matching::Jobs(query) => Matching::Jobs(query.filter(of_job)),
         }
@@ -228,10 +231,10 @@ impl Matching {
     /// The jobs that come first in this order of ids.
     fn first(self, limit: u64, order: Order) -> Select<job::Entity> {
         let query = match self {
-            Matching::List(list) => {
+            Matching::List { list, of_client } => {
                 let ids = list.select_only().column(client_job::Column::JobId);
                 let ids = ids.order_by(client_job::Column::JobId, order.clone()).limit(limit).into_query();
-                job::Entity::find().filter(job::Column::Id.in_subquery(ids))
+                job::Entity::find().filter(of_client).filter(job::Column::Id.in_subquery(ids))
             }
             Matching::JobsOfList(query) | Matching::Jobs(query) => query,
         };

@@ -111,9 +111,9 @@ impl Store {
             // One part for each partial index, of the client's list or of the status, whichever is shorter; they stop at the
             // limit together.
             "SELECT count(*) FROM (
-                 (SELECT FROM client_job JOIN job ON id = job_id WHERE client_job.client_id = $1 AND status = 'PENDING')
+                 (SELECT FROM job JOIN client_job ON job_id = id WHERE client_job.client_id = $1 AND status = 'PENDING')
                  UNION ALL
-                 (SELECT FROM client_job JOIN job ON id = job_id WHERE client_job.client_id = $1 AND status = 'SCHEDULED')
+                 (SELECT FROM job JOIN client_job ON job_id = id WHERE client_job.client_id = $1 AND status = 'SCHEDULED')
                  UNION ALL
                  (SELECT FROM job WHERE client_id = $1 AND status = 'BLOCKED')
                  LIMIT $2) AS waiting",

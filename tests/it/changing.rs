@@ -237,27 +237,55 @@ async fn a_bulk_change_goes_in_steps_and_meets_every_job_once_in_the_order_of_ag
 async fn a_step_of_a_bulk_change_starts_behind_the_one_before_it() {
     let db = TestDb::new().await;
     backlog(&db, 50_000, 2).await;
-    for (action, _) in ACTIONS {
-        let explain = format!("EXPLAIN (COSTS OFF) {}", step_sql(&ANYONE, &JobFilter::default(), action));
-        let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
-            .bind(None::<Vec<Uuid>>)
-            .bind(None::<Vec<String>>)
-            .bind(None::<Vec<String>>)
-            .bind(None::<String>)
-            .bind(None::<Vec<String>>)
-            .bind(None::<Vec<String>>)
-            .bind(None::<Uuid>)
-            .bind(None::<chrono::DateTime<Utc>>)
-            .bind(None::<chrono::DateTime<Utc>>)
-            .bind(Uuid::nil())
-            .bind(Uuid::now_v7())
-            .fetch_all(db.pool())
-            .await
-            .expect("plan");
-        let plan = plan.join("\n");
-        assert!(plan.contains("Index Scan using job_pkey"), "{action:?}:\n{plan}");
-        assert!(!plan.contains("Seq Scan on job"), "{action:?}:\n{plan}");
+    let middle: Uuid = sqlx::query_scalar("SELECT id FROM job ORDER BY id OFFSET 25000 LIMIT 1")
+        .fetch_one(db.pool())
+        .await
+        .expect("an id");
+    let named = JobFilter { client_id: Some("c".to_owned()), ..JobFilter::default() };
+    for (viewer, filter) in [
+        (ANYONE, JobFilter::default()),
+        (ANYONE, named.clone()),
+        (Viewer::Client("c".to_owned()), JobFilter::default()),
+    ] {
+        for (action, _) in ACTIONS {
+            let explain = format!(
+                "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) {}",
+                step_sql(&viewer, &filter, action)
+            );
+            let own = matches!(viewer, Viewer::Client(_)).then(|| vec!["c".to_owned()]);
+            let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
+                .bind(None::<Vec<Uuid>>)
+                .bind(None::<Vec<String>>)
+                .bind(own)
+                .bind(&filter.client_id)
+                .bind(None::<Vec<String>>)
+                .bind(None::<Vec<String>>)
+                .bind(None::<Uuid>)
+                .bind(None::<chrono::DateTime<Utc>>)
+                .bind(None::<chrono::DateTime<Utc>>)
+                .bind(middle)
+                .bind(Uuid::now_v7())
+                .fetch_one(db.pool())
+                .await
+                .expect("plan");
+            let most = most_rows(&plan[0]["Plan"]);
+            // Each second job matches, and no step but the last reads beyond its 500.
+            assert!(
+                (500.0..=1_100.0).contains(&most),
+                "{most} rows: {viewer:?}, {filter:?}, {action:?}:\n{plan:#}"
+            );
+        }
     }
+}
+
+/// What the node of the plan that handled most rows read, those included that it left out.
+fn most_rows(node: &Value) -> f64 {
+    let number = |key: &str| {
+        node[key].as_f64().unwrap_or_default() * node["Actual Loops"].as_f64().unwrap_or_default()
+    };
+    let own =
+        number("Actual Rows") + number("Rows Removed by Filter") + number("Rows Removed by Join Filter");
+    node["Plans"].as_array().into_iter().flatten().map(most_rows).fold(own, f64::max)
 }
 
 #[tokio::test]

@@ -295,6 +295,13 @@ async fn lists(told: &mut Told, deep: Uuid) {
                 let page = db.store.list_jobs(&ANYONE, filter, &first(50, after)).await.expect("page");
                 assert!(!page.jobs.is_empty());
                 db.store.lies_beyond(&ANYONE, filter, page.previous).await.expect("a look");
+                // There is no index by time; its oldest are found from the other end.
+                if *what == "of an hour" {
+                    return;
+                }
+                let oldest = Page { from: PageEnd::Oldest, after: None, before: after, ..first(50, None) };
+                let page = db.store.list_jobs(&ANYONE, filter, &oldest).await.expect("page");
+                db.store.lies_beyond(&ANYONE, filter, page.next).await.expect("a look");
             })
             .await;
         }

@@ -129,6 +129,20 @@ async fn a_list_of_a_client_holds_what_its_viewer_may_see_however_it_is_found() 
     assert_eq!(changed.expect("change").changed, 4);
     let pending = JobFilter { status: Some(vec![JobStatus::Pending]), ..JobFilter::default() };
     assert_eq!(walked(&db, &ANYONE, &pending, PageEnd::Newest).await, [ids[0], ids[5]]);
+    // A list that passed by the triggers and names others' jobs does not give them away.
+    sqlx::query("UPDATE client_job SET client_id = 'a'").execute(db.pool()).await.expect("by hand");
+    for (viewer, filter) in [
+        (client("a"), named(None)),
+        (ANYONE, named(Some("a"))),
+        (client("a"), pending.clone()),
+        (ANYONE, JobFilter { kind: Some(vec!["sum".to_owned(), "echo".to_owned()]), ..named(Some("a")) }),
+    ] {
+        let page = Page { after: None, before: None, limit: 50, from: PageEnd::Newest, columns: None };
+        let jobs = db.store.list_jobs(&viewer, &filter, &page).await.expect("page").jobs;
+        assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[5]], "{viewer:?}, {filter:?}");
+        let changed = db.store.count_changeable(&viewer, &filter, BulkAction::Cancel).await;
+        assert_eq!(changed.expect("count").matched, 1, "{viewer:?}, {filter:?}");
+    }
 }
 
 /// All that match, newest first, in pages of one from either end.

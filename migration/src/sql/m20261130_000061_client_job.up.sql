@@ -4,8 +4,7 @@
 -- and 17.7 one by one where there were 18.0 (medians of five in turns).
 CREATE TABLE client_job (
     client_id text NOT NULL,
-    job_id    uuid NOT NULL,
-    PRIMARY KEY (client_id, job_id)
+    job_id    uuid NOT NULL
 );
 
 -- In triggers, so that it holds for every writer.
@@ -15,7 +14,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- By rows: jobs go in small batches, and a plan that is kept from when the table was small does no harm.
+-- By rows: jobs go in small batches.
 CREATE FUNCTION client_job_follow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
@@ -43,6 +42,8 @@ AFTER DELETE ON job FOR EACH ROW EXECUTE FUNCTION client_job_follow();
 CREATE TRIGGER client_job_truncate
 AFTER TRUNCATE ON job FOR EACH STATEMENT EXECUTE FUNCTION client_job_follow();
 
--- The triggers hold a lock against writers until the end of this transaction, so nothing slips between.
-INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM job ORDER BY client_id, id;
+-- The triggers hold a lock against writers until the end of this transaction, so nothing slips between. The key comes last, by one
+-- sort: 6 s for three million jobs, where 11 were needed to fill it row by row.
+INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM job;
+ALTER TABLE client_job ADD PRIMARY KEY (client_id, job_id);
 ANALYZE client_job;

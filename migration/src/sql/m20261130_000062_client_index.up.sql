@@ -1,3 +1,2 @@
--- `client_job` is in its place. A migration of its own: the lock that stops readers too is not waited for, nor held, while
--- that is filled.
-DROP INDEX job_of_client;
+-- `client_job` is in its place. Those who are at work with jobs are waited for, and nobody waits behind that: it may be a dump.
+DROP INDEX CONCURRENTLY IF EXISTS job_of_client;
