@@ -1,7 +1,7 @@
 -- The jobs of each client, for its lists. Into an index of `job` every change that moves a job between partial indexes put
 -- another entry, two in a job's life, though neither the client nor the id ever changes. Here it is written once, with the
 -- job: 51.1 thousand jobs a second are drained where there were 44.7, 98.7 thousand submitted in bulk where there were 96.4,
--- and 17.7 one by one where there were 18.0 (medians of five in turns).
+-- and 17.7 one by one where there were 18.0 (medians of five in turns). A page of 50 of a client's jobs takes 0.2 ms more.
 CREATE TABLE client_job (
     client_id text NOT NULL,
     job_id    uuid NOT NULL
@@ -43,7 +43,7 @@ CREATE TRIGGER client_job_truncate
 AFTER TRUNCATE ON job FOR EACH STATEMENT EXECUTE FUNCTION client_job_follow();
 
 -- The triggers hold a lock against writers until the end of this transaction, so nothing slips between. The key comes last, by one
--- sort: 6 s for three million jobs, where 11 were needed to fill it row by row.
+-- sort: 7 s for three million jobs, where it took 11 row by row.
 INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM job;
 ALTER TABLE client_job ADD PRIMARY KEY (client_id, job_id);
 ANALYZE client_job;
