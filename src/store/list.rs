@@ -139,12 +139,12 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn lies_beyond(&self, viewer: &Viewer, filter: &JobFilter, beyond: Beyond) -> Result<bool> {
-        let matching = Matching::of(viewer, filter);
+        let matching = || Matching::of(viewer, filter);
         // The cursor's own job is the first. In any order it was seen to read the table from its beginning.
         let nearest = match beyond {
             Beyond::Known(known) => return Ok(known),
-            Beyond::Newer(cursor) => matching.where_id(|id| id.gte(cursor)).first(1, Order::Asc),
-            Beyond::Older(cursor) => matching.where_id(|id| id.lte(cursor)).first(1, Order::Desc),
+            Beyond::Newer(cursor) => matching().where_id(|id| id.gte(cursor)).first(1, Order::Asc),
+            Beyond::Older(cursor) => matching().where_id(|id| id.lte(cursor)).first(1, Order::Desc),
         };
         let found: Option<Uuid> = nearest
             .select_only()
