@@ -209,7 +209,7 @@ async fn backlog(db: &TestDb, count: i64, pending: i64) {
     .execute(db.pool())
     .await
     .expect("a backlog");
-    sqlx::query("ANALYZE job").execute(db.pool()).await.expect("analyze");
+    sqlx::query("ANALYZE job, client_job").execute(db.pool()).await.expect("analyze");
 }
 
 #[tokio::test]
