@@ -15,6 +15,7 @@ pub mod changes;
 pub mod claim;
 pub mod client_list;
 pub mod commit_time;
+mod compare;
 pub mod delete;
 pub mod dependency;
 pub mod expire;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::dependency::IS_NEEDED;
 use super::list::JobFilter;
 use super::submit::is_lost_to_another_transaction;
-use super::{Store, retry, sight};
+use super::{Store, client_list, retry, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -97,10 +97,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// A client's list, where only one client's jobs can match. What is named by ids or by a workflow is found by these.
     fn of(viewer: &Viewer, filter: &JobFilter) -> Walk {
-        let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
-        if is_of_client && filter.ids.is_none() && filter.workflow_id.is_none() {
+        if client_list::is_walked(viewer, filter) {
             Walk {
                 tables: "job JOIN client_job ON job_id = id",
                 of_client: "client_job.client_id = COALESCE($4::text, ($3::text[])[1])

@@ -6,10 +6,10 @@
 //! As with the ledger, only what passes by the triggers leaves it wrong: [`Store::wrong_list_entries`],
 //! [`Store::repair_lists`]. A list then hides jobs; it never shows those of others, as each job is asked whose it is.
 
-use sqlx::{PgPool, Row};
-
-use super::Store;
+use super::list::JobFilter;
+use super::{Store, compare};
 use crate::error::{Error, Result};
+use crate::job::viewer::Viewer;
 
 const WRONG_SQL: &str = "
     SELECT count(*) AS wrong
@@ -23,19 +23,21 @@ const REPAIR: [&str; 2] = [
     "INSERT INTO client_job (client_id, job_id) SELECT client_id, id FROM job ORDER BY client_id, id ON CONFLICT DO NOTHING",
 ];
 
+/// Whether a client's list is walked for what matches: where only one client's jobs can, unless they are named by ids or by a
+/// workflow and found by these.
+pub(super) fn is_walked(viewer: &Viewer, filter: &JobFilter) -> bool {
+    let is_of_client = matches!(viewer, Viewer::Client(_)) || filter.client_id.is_some();
+    is_of_client && filter.ids.is_none() && filter.workflow_id.is_none()
+}
+
 impl Store {
     /// How many entries are missing or too much, in one snapshot.
     ///
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn wrong_list_entries(&self) -> Result<i64> {
-        let failed = |source| Error::database("check the lists of clients", source);
-        let mut transaction = self.work.begin().await.map_err(failed)?;
-        // It reads every job, which may take longer than other statements may.
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
-        let row = sqlx::query(WRONG_SQL).fetch_one(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        row.try_get("wrong").map_err(failed)
+        let wrong = compare::wrong(&self.work, WRONG_SQL).await;
+        wrong.map_err(|source| Error::database("check the lists of clients", source))
     }
 
     /// Makes the lists say what the jobs say. Nobody can change jobs meanwhile.
@@ -45,18 +47,10 @@ impl Store {
     pub async fn repair_lists(&self) -> Result<()> {
         let pool = self.work.clone();
         self.detached("repair the lists of clients", async move {
-            repair(&pool).await.map_err(|source| Error::database("repair the lists of clients", source))
+            let written =
+                compare::write_anew(&pool, "LOCK TABLE job, client_job IN SHARE ROW EXCLUSIVE MODE", &REPAIR);
+            written.await.map_err(|source| Error::database("repair the lists of clients", source))
         })
         .await
     }
-}
-
-async fn repair(pool: &PgPool) -> sqlx::Result<()> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
-    sqlx::query("LOCK TABLE job, client_job IN SHARE ROW EXCLUSIVE MODE").execute(&mut *transaction).await?;
-    for sql in REPAIR {
-        sqlx::query(sql).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
 }

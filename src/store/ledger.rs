@@ -7,10 +7,10 @@
 //! Only what passes by the triggers, such as `ALTER TABLE job DISABLE TRIGGER`, leaves it wrong. [`Store::wrong_counts`]
 //! compares it with a count of all jobs in one snapshot; [`Store::repair_counts`] counts anew.
 
-use sqlx::{Connection, PgPool, Row};
+use sqlx::{PgPool, Row};
 
 use super::list::JobFilter;
-use super::{Store, is_due};
+use super::{Store, compare, is_due};
 use crate::error::{Error, Result};
 
 /// A block has two to the power of this numbers of `job.seq`. The triggers say the same.
@@ -122,13 +122,8 @@ impl Store {
     /// # Errors
     /// `Unavailable`, `Database`.
     pub async fn wrong_counts(&self) -> Result<i64> {
-        let failed = |source| Error::database("check the counts of jobs", source);
-        let mut transaction = self.work.begin().await.map_err(failed)?;
-        // It reads every job, which may take longer than other statements may.
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
-        let row = sqlx::query(WRONG_SQL).fetch_one(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        row.try_get("wrong").map_err(failed)
+        let wrong = compare::wrong(&self.work, WRONG_SQL).await;
+        wrong.map_err(|source| Error::database("check the counts of jobs", source))
     }
 
     /// Counts anew. Nobody can change jobs meanwhile.
@@ -138,7 +133,12 @@ impl Store {
     pub async fn repair_counts(&self) -> Result<()> {
         let pool = self.work.clone();
         self.detached("repair the counts of jobs", async move {
-            count_anew(&pool).await.map_err(|source| Error::database("repair the counts of jobs", source))
+            let counted = compare::write_anew(
+                &pool,
+                "LOCK TABLE job, job_count_change IN SHARE ROW EXCLUSIVE MODE",
+                &COUNT_ANEW,
+            );
+            counted.await.map_err(|source| Error::database("repair the counts of jobs", source))
         })
         .await
     }
@@ -192,18 +192,4 @@ async fn fold_batch(pool: &PgPool) -> sqlx::Result<u64> {
     }
     transaction.commit().await?;
     Ok(folded.unsigned_abs())
-}
-
-async fn count_anew(pool: &PgPool) -> sqlx::Result<()> {
-    let mut connection = pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
-    // The statements after it see all that was written before, and nothing is written until the end. Readers go on.
-    sqlx::query("LOCK TABLE job, job_count_change IN SHARE ROW EXCLUSIVE MODE")
-        .execute(&mut *transaction)
-        .await?;
-    for sql in COUNT_ANEW {
-        sqlx::query(sql).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
 }

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Store, read, sight};
+use super::{Store, client_list, read, sight};
 use crate::error::{Error, Result};
 use crate::job::viewer::Viewer;
 
@@ -184,7 +184,7 @@ enum Matching {
     List { list: Select<client_job::Entity>, of_client: Condition },
     /// Some of a client's list, which is joined.
     JobsOfList(Select<job::Entity>),
-    /// Jobs of anybody, or what is named by ids or by a workflow and found by these.
+    /// Jobs that are found in the table itself.
     Jobs(Select<job::Entity>),
 }
 
@@ -193,8 +193,7 @@ impl Matching {
         let named = filter.client_id.as_ref();
         let of_client = named.map(|named| job::Column::ClientId.eq(named));
         let of_client = sight::condition(viewer).add_option(of_client);
-        let is_of_client = matches!(viewer, Viewer::Client(_)) || named.is_some();
-        if !is_of_client || filter.ids.is_some() || filter.workflow_id.is_some() {
+        if !client_list::is_walked(viewer, filter) {
             return Matching::Jobs(of_filter(job::Entity::find().filter(of_client), filter));
         }
         let own = match viewer {
